@@ -1,0 +1,1 @@
+//! Agent logic as pure functions, and the runner that does the I/O

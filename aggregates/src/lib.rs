@@ -1,0 +1,1 @@
+//! Pure cqrs-es aggregates: agent, trade, approval

@@ -1,0 +1,1 @@
+//! HTTP: health, metrics, commands, the schema registry API

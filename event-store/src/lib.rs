@@ -1,0 +1,1 @@
+//! The ledger in Postgres: append, dispatch, read port, hash chain, migrations

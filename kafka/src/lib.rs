@@ -1,0 +1,1 @@
+//! Topics, relay, subscriptions and the schema registry client

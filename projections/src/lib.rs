@@ -1,0 +1,1 @@
+//! Views: pure folds with their tables

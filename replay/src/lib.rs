@@ -1,0 +1,1 @@
+//! Recorded files, merge, verify, replay and digests

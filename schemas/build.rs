@@ -1,0 +1,330 @@
+//! Generates one Rust struct per Avro record in `avro/`, with its encoder and decoder, so that a
+//! schema and the code that writes it cannot drift apart: a field renamed in the file is a
+//! compile error wherever it is used.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::{env, fs, path::PathBuf};
+
+use serde_json::Value;
+
+/// A record file: `<Name>.v<version>.avsc`.
+struct Record {
+    name: String,
+    namespace: String,
+    version: u16,
+    file: String,
+    schema: Value,
+}
+
+fn main() {
+    println!("cargo::rerun-if-changed=avro");
+    println!("cargo::rerun-if-changed=build.rs");
+    let folder = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("avro");
+    let mut records = read_records(&folder);
+    records.sort_by(|a, b| {
+        (&a.namespace, &a.name, a.version).cmp(&(&b.namespace, &b.name, b.version))
+    });
+    let mut out = String::new();
+    let mut enums = BTreeMap::new();
+    for record in &records {
+        collect_enums(&record.schema, &mut enums);
+    }
+    for (name, symbols) in &enums {
+        write_enum(&mut out, name, symbols);
+    }
+    let latest = latest_versions(&records);
+    for record in &records {
+        write_record(&mut out, record, latest[&record.name]);
+    }
+    write_event_type(&mut out, &records, &latest);
+    write_aggregate_events(&mut out, &records, &latest);
+    write_catalog(&mut out, &records, &folder);
+    let target = PathBuf::from(env::var("OUT_DIR").expect("cargo sets it")).join("events.rs");
+    fs::write(target, out).expect("the build folder is writable");
+}
+
+fn read_records(folder: &PathBuf) -> Vec<Record> {
+    let mut records = Vec::new();
+    for entry in fs::read_dir(folder).expect("schemas/avro is there") {
+        let path = entry.expect("readable").path();
+        let file = path.file_name().expect("a file").to_string_lossy().into_owned();
+        let Some((name, version)) = file.strip_suffix(".avsc").and_then(|f| f.split_once(".v"))
+        else {
+            continue;
+        };
+        let text = fs::read_to_string(&path).expect("readable");
+        let schema: Value =
+            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{file} is not JSON: {e}"));
+        assert_eq!(schema["name"], name, "{file}: the record's name must equal the file's");
+        let namespace = schema["namespace"].as_str().expect("a namespace").to_owned();
+        let version = version.parse().unwrap_or_else(|_| panic!("{file}: <Name>.v<N>.avsc"));
+        records.push(Record { name: name.to_owned(), namespace, version, file, schema });
+    }
+    records
+}
+
+fn latest_versions(records: &[Record]) -> BTreeMap<String, u16> {
+    let mut latest: BTreeMap<String, u16> = BTreeMap::new();
+    for record in records {
+        let newest = latest.entry(record.name.clone()).or_default();
+        *newest = (*newest).max(record.version);
+    }
+    latest
+}
+
+fn collect_enums(schema: &Value, enums: &mut BTreeMap<String, Vec<String>>) {
+    match schema {
+        Value::Object(map) => {
+            if map.get("type") == Some(&Value::from("enum")) {
+                let name = map["name"].as_str().expect("a name").to_owned();
+                let symbols: Vec<String> = map["symbols"]
+                    .as_array()
+                    .expect("symbols")
+                    .iter()
+                    .map(|s| s.as_str().expect("a string").to_owned())
+                    .collect();
+                if let Some(other) = enums.insert(name.clone(), symbols.clone()) {
+                    assert_eq!(other, symbols, "enum {name} differs between two schemas");
+                }
+            }
+            map.values().for_each(|v| collect_enums(v, enums));
+        }
+        Value::Array(items) => items.iter().for_each(|v| collect_enums(v, enums)),
+        _ => {}
+    }
+}
+
+fn pascal(symbol: &str) -> String {
+    symbol
+        .split('_')
+        .map(|part| part[..1].to_uppercase() + &part[1..].to_lowercase())
+        .collect()
+}
+
+fn write_enum(out: &mut String, name: &str, symbols: &[String]) {
+    writeln!(
+        out,
+        "/// Avro enum `sovereign.{name}`.\n#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, \
+         PartialOrd, Ord, serde::Serialize, serde::Deserialize)]\npub enum {name} {{"
+    )
+    .expect("a string");
+    for symbol in symbols {
+        writeln!(
+            out,
+            "/// `{symbol}`\n#[serde(rename = \"{symbol}\")]\n{},",
+            pascal(symbol)
+        )
+        .expect("a string");
+    }
+    let list = |f: &dyn Fn(&String) -> String| symbols.iter().map(f).collect::<Vec<_>>().join(",");
+    writeln!(
+        out,
+        "}}\nimpl {name} {{\n/// All symbols, in the order of the schema.\n\
+         pub const ALL: &'static [Self] = &[{all}];\n\
+         /// The symbol as the schema spells it.\n#[must_use]\n\
+         pub const fn as_str(self) -> &'static str {{ match self {{ {to} }} }}\n}}\n\
+         impl crate::avro::Wire for {name} {{\n\
+         fn put(&self, out: &mut Vec<u8>) {{ crate::avro::put_long(out, *self as i64); }}\n\
+         fn take(input: &mut crate::avro::Reader<'_>) -> Result<Self, crate::avro::DecodeError> {{\n\
+         match input.long()? {{ {from}, n => Err(crate::avro::DecodeError::Symbol {{ name: \"{name}\", index: n }}) }} }}\n\
+         fn json(&self, _: crate::avro::TextsToJson<'_>) -> serde_json::Value {{ self.as_str().into() }}\n}}\n\
+         impl std::fmt::Display for {name} {{ fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {{ f.write_str(self.as_str()) }} }}",
+        all = list(&|s| format!("Self::{}", pascal(s))),
+        to = list(&|s| format!("Self::{} => \"{s}\"", pascal(s))),
+        from = symbols
+            .iter()
+            .enumerate()
+            .map(|(i, s)| format!("{i} => Ok(Self::{})", pascal(s)))
+            .collect::<Vec<_>>()
+            .join(","),
+    )
+    .expect("a string");
+}
+
+/// The Rust type of an Avro type; panics, and so fails the build, on one we have no codec for.
+fn rust_type(schema: &Value, at: &str) -> String {
+    match schema {
+        Value::String(name) => match name.as_str() {
+            "string" => "String".into(),
+            "long" => "i64".into(),
+            "int" => "i32".into(),
+            "boolean" => "bool".into(),
+            "bytes" => "Vec<u8>".into(),
+            named => named_type(named.rsplit('.').next().expect("not empty"), at),
+        },
+        Value::Array(options) => {
+            assert!(
+                options.len() == 2 && options[0] == "null",
+                "{at}: only unions [\"null\", T] have a codec"
+            );
+            format!("Option<{}>", rust_type(&options[1], at))
+        }
+        Value::Object(map) => match (map["type"].as_str(), map.get("logicalType")) {
+            (Some("bytes"), Some(logical)) if logical == "decimal" => {
+                assert!(
+                    map["precision"] == 28 && map["scale"] == 9,
+                    "{at}: decimals have precision 28 and scale 9"
+                );
+                "crate::Decimal".into()
+            }
+            (Some("long"), Some(l)) if l == "timestamp-micros" => "crate::Timestamp".into(),
+            (Some("int"), Some(l)) if l == "date" => "crate::Date".into(),
+            (Some("enum" | "fixed" | "record"), _) => {
+                named_type(map["name"].as_str().expect("a name"), at)
+            }
+            other => panic!("{at}: no codec for {other:?}"),
+        },
+        other => panic!("{at}: no codec for {other}"),
+    }
+}
+
+fn named_type(name: &str, at: &str) -> String {
+    match name {
+        "Text" | "Uuid" | "Digest" => format!("crate::{name}"),
+        "AgentState" | "Side" | "Verdict" => name.to_owned(),
+        other => panic!("{at}: no Rust type for {other}; teach schemas/build.rs"),
+    }
+}
+
+fn write_record(out: &mut String, record: &Record, latest: u16) {
+    let Record { name, namespace, version, file, schema } = record;
+    let rust = if *version == latest { name.clone() } else { format!("{name}V{version}") };
+    let doc = schema["doc"].as_str().unwrap_or_else(|| panic!("{file}: a record needs a doc"));
+    let fields: Vec<(String, String, String)> = schema["fields"]
+        .as_array()
+        .expect("fields")
+        .iter()
+        .map(|f| {
+            let name = f["name"].as_str().expect("a name").to_owned();
+            let doc = f["doc"].as_str().map_or_else(|| format!("Field `{name}`."), str::to_owned);
+            let ty = rust_type(&f["type"], &format!("{file}: {name}"));
+            (name, ty, doc)
+        })
+        .collect();
+    let each = |f: &dyn Fn(&(String, String, String)) -> String| {
+        fields.iter().map(f).collect::<Vec<_>>().join("\n")
+    };
+    let aggregate = namespace.rsplit('.').next().expect("not empty");
+    writeln!(
+        out,
+        "/// {doc}\n///\n/// Avro record `{namespace}.{name}` version {version}.\n\
+         #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]\n\
+         pub struct {rust} {{\n{decl}\n}}\n\
+         impl crate::avro::EventRecord for {rust} {{\n\
+         const NAME: &'static str = \"{name}\";\nconst VERSION: u16 = {version};\n\
+         const AGGREGATE_TYPE: &'static str = \"{aggregate}\";\n}}\n\
+         impl crate::avro::Wire for {rust} {{\n\
+         fn put(&self, out: &mut Vec<u8>) {{\n{put}\n}}\n\
+         fn take(input: &mut crate::avro::Reader<'_>) -> Result<Self, crate::avro::DecodeError> {{\n\
+         Ok(Self {{\n{take}\n}})\n}}\n\
+         fn json(&self, texts: crate::avro::TextsToJson<'_>) -> serde_json::Value {{\n\
+         let mut map = serde_json::Map::new();\n{json}\nserde_json::Value::Object(map)\n}}\n}}",
+        decl = each(&|(n, t, d)| format!("/// {d}\npub {n}: {t},")),
+        put = each(&|(n, _, _)| format!("crate::avro::Wire::put(&self.{n}, out);")),
+        take = each(&|(n, _, _)| format!("{n}: crate::avro::Wire::take(input)?,")),
+        json = each(&|(n, _, _)| format!(
+            "map.insert(\"{n}\".into(), crate::avro::Wire::json(&self.{n}, texts));"
+        )),
+    )
+    .expect("a string");
+}
+
+fn write_event_type(out: &mut String, records: &[Record], latest: &BTreeMap<String, u16>) {
+    let newest: Vec<&Record> = records.iter().filter(|r| r.version == latest[&r.name]).collect();
+    let each = |f: &dyn Fn(&&Record) -> String| newest.iter().map(f).collect::<Vec<_>>().join("\n");
+    writeln!(
+        out,
+        "/// Every event type of this version of Sovereign.\n\
+         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]\npub enum EventType {{\n{v}\n}}\n\
+         impl EventType {{\n/// All of them.\npub const ALL: &'static [Self] = &[{all}];\n\
+         /// The name of the record, as it stands in the header.\n#[must_use]\n\
+         pub const fn as_str(self) -> &'static str {{ match self {{ {s} }} }}\n\
+         /// The newest version that this build writes.\n#[must_use]\n\
+         pub const fn latest_version(self) -> u16 {{ match self {{ {l} }} }}\n\
+         /// The aggregate type whose events they are.\n#[must_use]\n\
+         pub const fn aggregate_type(self) -> crate::AggregateType {{ match self {{ {a} }} }}\n}}",
+        v = each(&|r| format!("/// `{}.{}`\n{},", r.namespace, r.name, r.name)),
+        all = each(&|r| format!("Self::{},", r.name)),
+        s = each(&|r| format!("Self::{0} => \"{0}\",", r.name)),
+        l = each(&|r| format!("Self::{} => {},", r.name, r.version)),
+        a = each(&|r| format!(
+            "Self::{} => crate::AggregateType::{},",
+            r.name,
+            pascal(r.namespace.rsplit('.').next().expect("not empty"))
+        )),
+    )
+    .expect("a string");
+}
+
+fn write_aggregate_events(out: &mut String, records: &[Record], latest: &BTreeMap<String, u16>) {
+    let namespaces: BTreeSet<&String> = records.iter().map(|r| &r.namespace).collect();
+    for namespace in namespaces {
+        let aggregate = namespace.rsplit('.').next().expect("not empty");
+        let rust = pascal(aggregate) + "Event";
+        let own: Vec<&Record> = records.iter().filter(|r| &r.namespace == namespace).collect();
+        let newest: Vec<&&Record> = own.iter().filter(|r| r.version == latest[&r.name]).collect();
+        let each =
+            |f: &dyn Fn(&&&Record) -> String| newest.iter().map(f).collect::<Vec<_>>().join("\n");
+        let decode = own
+            .iter()
+            .map(|r| {
+                let newest = r.version == latest[&r.name];
+                let rust =
+                    if newest { r.name.clone() } else { format!("{}V{}", r.name, r.version) };
+                let up = if newest { "" } else { ".into()" };
+                format!(
+                    "(\"{0}\", {1}) => Ok(Self::{0}(crate::avro::decode::<{rust}>(payload)?{up})),",
+                    r.name, r.version
+                )
+            })
+            .collect::<Vec<_>>()
+            .join("\n");
+        writeln!(
+            out,
+            "/// The events of aggregate `{aggregate}`, each in its newest version.\n\
+             #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]\n\
+             pub enum {rust} {{\n{v}\n}}\n\
+             impl crate::avro::EventGroup for {rust} {{\n\
+             const AGGREGATE_TYPE: crate::AggregateType = crate::AggregateType::{agg};\n\
+             fn event_type(&self) -> EventType {{ match self {{ {ty} }} }}\n\
+             fn encode(&self, out: &mut Vec<u8>) {{ match self {{ {en} }} }}\n\
+             fn decode(event_type: &str, version: u16, payload: &[u8]) -> Result<Self, crate::avro::DecodeError> {{\n\
+             match (event_type, version) {{ {decode}\n\
+             _ => Err(crate::avro::DecodeError::UnknownEvent {{ event_type: event_type.to_owned(), version }}) }} }}\n\
+             fn json(&self, texts: crate::avro::TextsToJson<'_>) -> serde_json::Value {{ match self {{ {js} }} }}\n}}\n\
+             impl cqrs_es::DomainEvent for {rust} {{\n\
+             fn event_type(&self) -> String {{ crate::avro::EventGroup::event_type(self).as_str().to_owned() }}\n\
+             fn event_version(&self) -> String {{ crate::avro::EventGroup::event_type(self).latest_version().to_string() }}\n}}",
+            agg = pascal(aggregate),
+            v = each(&|r| format!("/// See [`{0}`].\n{0}({0}),", r.name)),
+            ty = each(&|r| format!("Self::{0}(_) => EventType::{0},", r.name)),
+            en = each(&|r| format!("Self::{}(e) => crate::avro::Wire::put(e, out),", r.name)),
+            js = each(&|r| format!("Self::{}(e) => crate::avro::Wire::json(e, texts),", r.name)),
+        )
+        .expect("a string");
+        for r in newest {
+            writeln!(
+                out,
+                "impl From<{0}> for {rust} {{ fn from(e: {0}) -> Self {{ Self::{0}(e) }} }}",
+                r.name
+            )
+            .expect("a string");
+        }
+    }
+}
+
+fn write_catalog(out: &mut String, records: &[Record], folder: &std::path::Path) {
+    writeln!(out, "pub(crate) const SCHEMA_FILES: &[(&str, u16, &str, &str)] = &[")
+        .expect("a string");
+    for r in records {
+        let path = folder.join(&r.file);
+        writeln!(
+            out,
+            "(\"{}\", {}, \"{}.{}\", include_str!({:?})),",
+            r.name, r.version, r.namespace, r.name, path
+        )
+        .expect("a string");
+    }
+    writeln!(out, "];").expect("a string");
+}

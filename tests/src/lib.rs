@@ -1,0 +1,1 @@
+//! House rules and tests with real servers
