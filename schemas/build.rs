@@ -48,7 +48,11 @@ fn read_records(folder: &PathBuf) -> Vec<Record> {
     let mut records = Vec::new();
     for entry in fs::read_dir(folder).expect("schemas/avro is there") {
         let path = entry.expect("readable").path();
-        let file = path.file_name().expect("a file").to_string_lossy().into_owned();
+        let file = path
+            .file_name()
+            .expect("a file")
+            .to_string_lossy()
+            .into_owned();
         let Some((name, version)) = file.strip_suffix(".avsc").and_then(|f| f.split_once(".v"))
         else {
             continue;
@@ -56,10 +60,24 @@ fn read_records(folder: &PathBuf) -> Vec<Record> {
         let text = fs::read_to_string(&path).expect("readable");
         let schema: Value =
             serde_json::from_str(&text).unwrap_or_else(|e| panic!("{file} is not JSON: {e}"));
-        assert_eq!(schema["name"], name, "{file}: the record's name must equal the file's");
-        let namespace = schema["namespace"].as_str().expect("a namespace").to_owned();
-        let version = version.parse().unwrap_or_else(|_| panic!("{file}: <Name>.v<N>.avsc"));
-        records.push(Record { name: name.to_owned(), namespace, version, file, schema });
+        assert_eq!(
+            schema["name"], name,
+            "{file}: the record's name must equal the file's"
+        );
+        let namespace = schema["namespace"]
+            .as_str()
+            .expect("a namespace")
+            .to_owned();
+        let version = version
+            .parse()
+            .unwrap_or_else(|_| panic!("{file}: <Name>.v<N>.avsc"));
+        records.push(Record {
+            name: name.to_owned(),
+            namespace,
+            version,
+            file,
+            schema,
+        });
     }
     records
 }
@@ -188,16 +206,30 @@ fn named_type(name: &str, at: &str) -> String {
 }
 
 fn write_record(out: &mut String, record: &Record, latest: u16) {
-    let Record { name, namespace, version, file, schema } = record;
-    let rust = if *version == latest { name.clone() } else { format!("{name}V{version}") };
-    let doc = schema["doc"].as_str().unwrap_or_else(|| panic!("{file}: a record needs a doc"));
+    let Record {
+        name,
+        namespace,
+        version,
+        file,
+        schema,
+    } = record;
+    let rust = if *version == latest {
+        name.clone()
+    } else {
+        format!("{name}V{version}")
+    };
+    let doc = schema["doc"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{file}: a record needs a doc"));
     let fields: Vec<(String, String, String)> = schema["fields"]
         .as_array()
         .expect("fields")
         .iter()
         .map(|f| {
             let name = f["name"].as_str().expect("a name").to_owned();
-            let doc = f["doc"].as_str().map_or_else(|| format!("Field `{name}`."), str::to_owned);
+            let doc = f["doc"]
+                .as_str()
+                .map_or_else(|| format!("Field `{name}`."), str::to_owned);
             let ty = rust_type(&f["type"], &format!("{file}: {name}"));
             (name, ty, doc)
         })
@@ -231,7 +263,10 @@ fn write_record(out: &mut String, record: &Record, latest: u16) {
 }
 
 fn write_event_type(out: &mut String, records: &[Record], latest: &BTreeMap<String, u16>) {
-    let newest: Vec<&Record> = records.iter().filter(|r| r.version == latest[&r.name]).collect();
+    let newest: Vec<&Record> = records
+        .iter()
+        .filter(|r| r.version == latest[&r.name])
+        .collect();
     let each = |f: &dyn Fn(&&Record) -> String| newest.iter().map(f).collect::<Vec<_>>().join("\n");
     writeln!(
         out,
@@ -262,16 +297,25 @@ fn write_aggregate_events(out: &mut String, records: &[Record], latest: &BTreeMa
     for namespace in namespaces {
         let aggregate = namespace.rsplit('.').next().expect("not empty");
         let rust = pascal(aggregate) + "Event";
-        let own: Vec<&Record> = records.iter().filter(|r| &r.namespace == namespace).collect();
-        let newest: Vec<&&Record> = own.iter().filter(|r| r.version == latest[&r.name]).collect();
+        let own: Vec<&Record> = records
+            .iter()
+            .filter(|r| &r.namespace == namespace)
+            .collect();
+        let newest: Vec<&&Record> = own
+            .iter()
+            .filter(|r| r.version == latest[&r.name])
+            .collect();
         let each =
             |f: &dyn Fn(&&&Record) -> String| newest.iter().map(f).collect::<Vec<_>>().join("\n");
         let decode = own
             .iter()
             .map(|r| {
                 let newest = r.version == latest[&r.name];
-                let rust =
-                    if newest { r.name.clone() } else { format!("{}V{}", r.name, r.version) };
+                let rust = if newest {
+                    r.name.clone()
+                } else {
+                    format!("{}V{}", r.name, r.version)
+                };
                 let up = if newest { "" } else { ".into()" };
                 format!(
                     "(\"{0}\", {1}) => Ok(Self::{0}(crate::avro::decode::<{rust}>(payload)?{up})),",
@@ -315,8 +359,11 @@ fn write_aggregate_events(out: &mut String, records: &[Record], latest: &BTreeMa
 }
 
 fn write_catalog(out: &mut String, records: &[Record], folder: &std::path::Path) {
-    writeln!(out, "pub(crate) const SCHEMA_FILES: &[(&str, u16, &str, &str)] = &[")
-        .expect("a string");
+    writeln!(
+        out,
+        "pub(crate) const SCHEMA_FILES: &[(&str, u16, &str, &str)] = &["
+    )
+    .expect("a string");
     for r in records {
         let path = folder.join(&r.file);
         writeln!(

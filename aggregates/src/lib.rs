@@ -1,1 +1,20 @@
-//! Pure cqrs-es aggregates: agent, trade, approval
+//! Pure cqrs-es aggregates: [`agent`], [`trade`], [`approval`].
+//!
+//! A command may be refused, an event never: `decide` looks and says which events follow, `evolve`
+//! takes any recorded event. Neither reads a clock, a random number, the network or a model (I6);
+//! the moment of the decision comes in with [`Decision`].
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod agent;
+mod any;
+pub mod approval;
+mod parse;
+pub mod policy;
+mod port;
+mod refusal;
+pub mod trade;
+
+pub use any::{AnyCommand, AnyEvent, AnyState};
+pub use port::{CommandPort, CommandRequest};
+pub use refusal::{Decision, Refusal};

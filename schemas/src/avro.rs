@@ -163,7 +163,11 @@ impl<'a> Reader<'a> {
     /// [`DecodeError::Trailing`] if bytes are left.
     pub const fn finish(&self) -> Result<(), DecodeError> {
         let extra = self.bytes.len() - self.at;
-        if extra == 0 { Ok(()) } else { Err(DecodeError::Trailing { at: self.at, extra }) }
+        if extra == 0 {
+            Ok(())
+        } else {
+            Err(DecodeError::Trailing { at: self.at, extra })
+        }
     }
 
     /// The next `count` bytes.
@@ -173,7 +177,10 @@ impl<'a> Reader<'a> {
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
         let left = self.bytes.len() - self.at;
         if count > left {
-            return Err(DecodeError::Truncated { at: self.at, wanted: count - left });
+            return Err(DecodeError::Truncated {
+                at: self.at,
+                wanted: count - left,
+            });
         }
         let slice = &self.bytes[self.at..self.at + count];
         self.at += count;
@@ -334,7 +341,8 @@ impl<T: Wire> Wire for Option<T> {
         }
     }
     fn json(&self, texts: TextsToJson<'_>) -> serde_json::Value {
-        self.as_ref().map_or(serde_json::Value::Null, |v| v.json(texts))
+        self.as_ref()
+            .map_or(serde_json::Value::Null, |v| v.json(texts))
     }
 }
 

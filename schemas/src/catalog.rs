@@ -31,7 +31,13 @@ static ALL: LazyLock<Vec<EventSchema>> = LazyLock::new(|| {
         .filter_map(|&(name, version, subject, json)| {
             // a file that does not parse is caught by the test below, and by every append
             let fingerprint = fingerprint(json).ok()?;
-            Some(EventSchema { name, version, subject, json, fingerprint })
+            Some(EventSchema {
+                name,
+                version,
+                subject,
+                json,
+                fingerprint,
+            })
         })
         .collect();
     all.sort_by_key(|s| (s.subject, s.version));
@@ -78,7 +84,11 @@ pub fn latest(event_type: EventType) -> &'static EventSchema {
 pub fn fingerprint(schema: &str) -> Result<[u8; 8], String> {
     let parsed = apache_avro::Schema::parse_str(schema).map_err(|e| e.to_string())?;
     let print = parsed.fingerprint::<apache_avro::rabin::Rabin>();
-    print.bytes.as_slice().try_into().map_err(|_| "fingerprint has not 8 bytes".to_owned())
+    print
+        .bytes
+        .as_slice()
+        .try_into()
+        .map_err(|_| "fingerprint has not 8 bytes".to_owned())
 }
 
 #[cfg(test)]

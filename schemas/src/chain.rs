@@ -27,7 +27,10 @@ pub struct Head {
 
 impl Head {
     /// Before the first event.
-    pub const EMPTY: Self = Self { position: Position::START, hash: Digest::ZERO };
+    pub const EMPTY: Self = Self {
+        position: Position::START,
+        hash: Digest::ZERO,
+    };
 }
 
 /// A broken invariant, with the numbers.
@@ -94,13 +97,23 @@ impl Broken {
 pub fn advance(head: &mut Head, event: &RecordedEvent) -> Result<(), Broken> {
     let expected = head.position.next();
     if event.position() != expected {
-        return Err(Broken::Density { expected, found: event.position() });
+        return Err(Broken::Density {
+            expected,
+            found: event.position(),
+        });
     }
     let hash = expected_hash(&head.hash, &event.header, &event.payload);
     if hash != event.hash {
-        return Err(Broken::Hash { position: expected, expected: hash, found: event.hash });
+        return Err(Broken::Hash {
+            position: expected,
+            expected: hash,
+            found: event.hash,
+        });
     }
-    *head = Head { position: expected, hash };
+    *head = Head {
+        position: expected,
+        hash,
+    };
     Ok(())
 }
 
@@ -132,5 +145,9 @@ pub fn check_partition_order(
     if found > last {
         return Ok(());
     }
-    Err(Broken::Order { partition: partition.to_owned(), after: last, found })
+    Err(Broken::Order {
+        partition: partition.to_owned(),
+        after: last,
+        found,
+    })
 }

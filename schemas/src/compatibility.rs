@@ -34,11 +34,18 @@ impl Compatibility {
         };
         let backward = matches!(self, Backward | BackwardTransitive | Full | FullTransitive);
         let forward = matches!(self, Forward | ForwardTransitive | Full | FullTransitive);
-        let transitive = matches!(self, BackwardTransitive | ForwardTransitive | FullTransitive);
+        let transitive = matches!(
+            self,
+            BackwardTransitive | ForwardTransitive | FullTransitive
+        );
         if self == None {
             return parse(candidate).map(|_| ());
         }
-        let skip = if transitive { 0 } else { registered.len().saturating_sub(1) };
+        let skip = if transitive {
+            0
+        } else {
+            registered.len().saturating_sub(1)
+        };
         for (index, old) in registered.iter().enumerate().skip(skip) {
             let with = |e: String| format!("version {}: {e}", index + 1);
             if backward {
@@ -91,12 +98,12 @@ mod tests {
 
     #[test]
     fn tells_compatible_from_incompatible() {
-        let record = |fields: &str| {
-            format!(r#"{{"type":"record","name":"R","fields":[{fields}]}}"#)
-        };
+        let record =
+            |fields: &str| format!(r#"{{"type":"record","name":"R","fields":[{fields}]}}"#);
         let one = record(r#"{"name":"a","type":"string"}"#);
-        let with_default =
-            record(r#"{"name":"a","type":"string"},{"name":"b","type":["null","int"],"default":null}"#);
+        let with_default = record(
+            r#"{"name":"a","type":"string"},{"name":"b","type":["null","int"],"default":null}"#,
+        );
         let without = record(r#"{"name":"a","type":"string"},{"name":"b","type":"int"}"#);
         let wider = record(r#"{"name":"a","type":["null","string"]}"#);
         assert_eq!(can_read(&with_default, &one), Ok(()));

@@ -46,7 +46,10 @@ impl Decimal {
 
     fn fits(value: rust_decimal::Decimal) -> bool {
         let limit = 10_i128.pow(28 - Self::SCALE);
-        value.trunc().to_i128().is_some_and(|whole| whole.abs() < limit)
+        value
+            .trunc()
+            .to_i128()
+            .is_some_and(|whole| whole.abs() < limit)
     }
 
     /// From a count of billionths; `None` beyond 28 digits.

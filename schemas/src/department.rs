@@ -5,16 +5,7 @@ use crate::{ErrorCode, Identifier, Problem};
 
 /// Number of a department.
 #[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    serde::Serialize,
-    serde::Deserialize,
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 #[serde(transparent)]
 pub struct DepartmentId(pub u16);
@@ -66,7 +57,9 @@ impl Department {
     /// The Kafka topic that carries its events.
     #[must_use]
     pub fn topic(&self) -> String {
-        self.topic.clone().unwrap_or_else(|| format!("dept.{}", self.name))
+        self.topic
+            .clone()
+            .unwrap_or_else(|| format!("dept.{}", self.name))
     }
 }
 
@@ -107,7 +100,15 @@ impl Default for Departments {
         ];
         let all = names.into_iter().filter_map(|(id, name)| {
             let name = name.parse().ok()?;
-            Some((DepartmentId(id), Department { id: DepartmentId(id), name, topic: None, seal: true }))
+            Some((
+                DepartmentId(id),
+                Department {
+                    id: DepartmentId(id),
+                    name,
+                    topic: None,
+                    seal: true,
+                },
+            ))
         });
         Self(all.collect())
     }
@@ -158,13 +159,15 @@ impl Departments {
     /// [`ErrorCode::UnknownDepartment`], naming those that exist.
     pub fn find(&self, text: &str) -> Result<&Department, Problem> {
         let by_number = text.parse().ok().and_then(|n| self.get(DepartmentId(n)));
-        by_number.or_else(|| self.0.values().find(|d| d.name.as_str() == text)).ok_or_else(|| {
-            let names: Vec<&str> = self.iter().map(|d| d.name.as_str()).collect();
-            Problem::new(ErrorCode::UnknownDepartment, "no such department")
-                .field("department")
-                .found(text)
-                .expected(names.join(", "))
-        })
+        by_number
+            .or_else(|| self.0.values().find(|d| d.name.as_str() == text))
+            .ok_or_else(|| {
+                let names: Vec<&str> = self.iter().map(|d| d.name.as_str()).collect();
+                Problem::new(ErrorCode::UnknownDepartment, "no such department")
+                    .field("department")
+                    .found(text)
+                    .expected(names.join(", "))
+            })
     }
 
     /// In the order of their numbers.

@@ -12,16 +12,7 @@ pub const TYPES_NAMESPACE: Uuid = Uuid::from_u128(0x5e0f_e1a5_7c3b_4d0a_9b1e_0b5
 
 /// What kind of thing an event happened to (SPEC E3).
 #[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    serde::Serialize,
-    serde::Deserialize,
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum AggregateType {
@@ -58,12 +49,16 @@ impl FromStr for AggregateType {
     type Err = Problem;
 
     fn from_str(text: &str) -> Result<Self, Problem> {
-        Self::ALL.iter().copied().find(|t| t.as_str() == text).ok_or_else(|| {
-            Problem::new(ErrorCode::UnknownAggregate, "no such aggregate type")
-                .field("aggregate")
-                .found(text)
-                .expected("agent, trade or approval")
-        })
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|t| t.as_str() == text)
+            .ok_or_else(|| {
+                Problem::new(ErrorCode::UnknownAggregate, "no such aggregate type")
+                    .field("aggregate")
+                    .found(text)
+                    .expected("agent, trade or approval")
+            })
     }
 }
 
@@ -134,7 +129,10 @@ fn intern(text: &str) -> Cow<'static, str> {
     AggregateType::ALL
         .iter()
         .find(|t| t.as_str() == text)
-        .map_or_else(|| Cow::Owned(text.to_owned()), |t| Cow::Borrowed(t.as_str()))
+        .map_or_else(
+            || Cow::Owned(text.to_owned()),
+            |t| Cow::Borrowed(t.as_str()),
+        )
 }
 
 fn unsigned(input: &mut Reader<'_>) -> Result<u64, DecodeError> {
@@ -231,6 +229,10 @@ impl RecordedEvent {
     /// # Errors
     /// If type or version is unknown, or the bytes are not exactly one datum.
     pub fn decode<G: EventGroup>(&self) -> Result<G, DecodeError> {
-        G::decode(&self.header.event_type, self.header.event_version, &self.payload)
+        G::decode(
+            &self.header.event_type,
+            self.header.event_version,
+            &self.payload,
+        )
     }
 }

@@ -61,7 +61,10 @@ impl LogError {
     /// A datum that does not decode.
     #[must_use]
     pub fn malformed(after: Position, cause: &DecodeError) -> Self {
-        Self::Malformed { after, cause: cause.to_string() }
+        Self::Malformed {
+            after,
+            cause: cause.to_string(),
+        }
     }
 }
 
@@ -123,13 +126,18 @@ impl EventLog for MemoryLog {
         after: Cursor,
         limit: usize,
     ) -> Result<(Vec<RecordedEvent>, Cursor), LogError> {
-        let start = self.events.partition_point(|e| e.position() <= after.position);
+        let start = self
+            .events
+            .partition_point(|e| e.position() <= after.position);
         let mut expected = after.position.next();
         let mut found = Vec::new();
         for event in self.events[start..].iter().take(limit) {
             if event.position() != expected {
                 if found.is_empty() {
-                    return Err(LogError::Gap { expected, found: event.position() });
+                    return Err(LogError::Gap {
+                        expected,
+                        found: event.position(),
+                    });
                 }
                 break;
             }

@@ -69,13 +69,23 @@ impl Outcome {
     /// It took effect, now or earlier.
     #[must_use]
     pub fn effective(status: Status, positions: Option<(Position, Position)>) -> Self {
-        Self { command_id: None, status, positions, error: None }
+        Self {
+            command_id: None,
+            status,
+            positions,
+            error: None,
+        }
     }
 
     /// It did not.
     #[must_use]
     pub fn failed(status: Status, error: Problem) -> Self {
-        Self { command_id: None, status, positions: None, error: Some(error) }
+        Self {
+            command_id: None,
+            status,
+            positions: None,
+            error: Some(error),
+        }
     }
 
     /// Names the command.

@@ -27,7 +27,12 @@ impl Text {
     /// Text of a department that does not seal: scrubbed, readable by anyone.
     #[must_use]
     pub fn plain(_: Admitted, scrubbed: String) -> Self {
-        Self { key_id: Uuid::nil(), index: 0, nonce: [0; 12], bytes: scrubbed.into_bytes() }
+        Self {
+            key_id: Uuid::nil(),
+            index: 0,
+            nonce: [0; 12],
+            bytes: scrubbed.into_bytes(),
+        }
     }
 
     /// Scrubbed and sealed text: AES-256-GCM ciphertext and tag under leaf `index` of key
@@ -40,11 +45,21 @@ impl Text {
         nonce: [u8; 12],
         ciphertext: Vec<u8>,
     ) -> Self {
-        Self { key_id, index, nonce, bytes: ciphertext }
+        Self {
+            key_id,
+            index,
+            nonce,
+            bytes: ciphertext,
+        }
     }
 
     pub(crate) fn recorded(key_id: Uuid, index: u64, nonce: [u8; 12], bytes: Vec<u8>) -> Self {
-        Self { key_id, index, nonce, bytes }
+        Self {
+            key_id,
+            index,
+            nonce,
+            bytes,
+        }
     }
 
     /// Which subject key seals it; all zero for plain text.
@@ -80,7 +95,11 @@ impl Text {
     /// The text, if it is not sealed.
     #[must_use]
     pub fn as_plain(&self) -> Option<&str> {
-        if self.is_sealed() { None } else { std::str::from_utf8(&self.bytes).ok() }
+        if self.is_sealed() {
+            None
+        } else {
+            std::str::from_utf8(&self.bytes).ok()
+        }
     }
 }
 
@@ -108,7 +127,9 @@ impl serde::Serialize for Text {
 /// Refused: cqrs-es asks for the trait, but JSON would be a way around the guard.
 impl<'de> serde::Deserialize<'de> for Text {
     fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(serde::de::Error::custom("text is read from Avro only; new text comes from the guard"))
+        Err(serde::de::Error::custom(
+            "text is read from Avro only; new text comes from the guard",
+        ))
     }
 }
 

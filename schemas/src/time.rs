@@ -100,7 +100,10 @@ mod tests {
     fn moments_round_trip_as_rfc_3339() {
         let moment: Timestamp = "2026-02-04T12:01:00.000001Z".parse().unwrap();
         assert_eq!(moment.to_string(), "2026-02-04T12:01:00.000001Z");
-        assert_eq!("2000-03-01".parse::<Date>().unwrap().to_string(), "2000-03-01");
+        assert_eq!(
+            "2000-03-01".parse::<Date>().unwrap().to_string(),
+            "2000-03-01"
+        );
         assert_eq!("1969-12-31".parse::<Date>().unwrap(), Date(-1));
         assert!("yesterday".parse::<Timestamp>().is_err());
     }

@@ -1,0 +1,184 @@
+use serde::Deserialize;
+use serde_json::Value;
+use sovereign_schemas::events::AgentState;
+use sovereign_schemas::{
+    AggregateId, Decimal, Digest, ErrorCode, Identifier, Problem, RawText, Text, Timestamp,
+};
+
+use crate::parse;
+
+/// What an agent can be asked to do. `T` is [`RawText`] before the guard and [`Text`] after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentCommand<T = Text> {
+    /// Join a department.
+    Register(Register),
+    /// Record a thought.
+    RecordThought(RecordThought<T>),
+    /// Move along the state machine.
+    Transition(Transition),
+    /// Record one bar of a market.
+    ObserveMarket(ObserveMarket),
+    /// Take on work with a known input.
+    StartTask(StartTask),
+    /// Declare that work done.
+    FinishTask(FinishTask),
+    /// Allow the execution of one trade.
+    ClearExecution(ClearExecution),
+}
+
+/// Data of [`AgentCommand::Register`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Register {
+    /// What the agent does.
+    pub role: Identifier,
+}
+
+/// Data of [`AgentCommand::RecordThought`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordThought<T> {
+    /// In words.
+    pub text: T,
+}
+
+/// Data of [`AgentCommand::Transition`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transition {
+    /// The state to move to.
+    pub to: AgentState,
+    /// Why, as a short code.
+    pub reason: Identifier,
+}
+
+/// Data of [`AgentCommand::ObserveMarket`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObserveMarket {
+    /// What is traded.
+    pub instrument: Identifier,
+    /// Start of the bar.
+    pub opened_at: Timestamp,
+    /// Length of the bar in seconds, at least 1.
+    #[serde(default = "one_day_s")]
+    pub interval_s: i32,
+    /// First price.
+    pub open: Decimal,
+    /// Highest price.
+    pub high: Decimal,
+    /// Lowest price.
+    pub low: Decimal,
+    /// Last price.
+    pub close: Decimal,
+    /// Units traded; not negative.
+    pub volume: Decimal,
+}
+
+const fn one_day_s() -> i32 {
+    86_400
+}
+
+/// Data of [`AgentCommand::StartTask`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartTask {
+    /// Name of the work.
+    pub task: Identifier,
+    /// SHA-256 of its input.
+    pub input_digest: Digest,
+    /// How many items the input holds, at least 1.
+    pub items: i64,
+}
+
+/// Data of [`AgentCommand::FinishTask`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FinishTask {
+    /// Name of the work.
+    pub task: Identifier,
+}
+
+/// Data of [`AgentCommand::ClearExecution`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClearExecution {
+    /// The trade that may be executed.
+    pub trade_id: AggregateId,
+    /// What authorized it.
+    pub authority: Identifier,
+}
+
+impl AgentCommand<RawText> {
+    /// The commands by name.
+    pub const NAMES: &'static str = "register, record_thought, transition, observe_market, \
+                                     start_task, finish_task, clear_execution";
+
+    pub(crate) fn parse(command: &str, data: Value) -> Result<Self, Problem> {
+        Ok(match command {
+            "register" => Self::Register(parse::data(data)?),
+            "record_thought" => Self::RecordThought(parse::data(data)?),
+            "transition" => Self::Transition(parse::data(data)?),
+            "observe_market" => Self::ObserveMarket(parse::data(data)?),
+            "start_task" => Self::StartTask(parse::data(data)?),
+            "finish_task" => Self::FinishTask(parse::data(data)?),
+            "clear_execution" => Self::ClearExecution(parse::data(data)?),
+            other => {
+                return Err(
+                    Problem::new(ErrorCode::UnknownCommand, "agents have no such command")
+                        .field("command")
+                        .found(other)
+                        .expected(Self::NAMES),
+                );
+            }
+        })
+    }
+}
+
+impl<T> AgentCommand<T> {
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Register(_) => "register",
+            Self::RecordThought(_) => "record_thought",
+            Self::Transition(_) => "transition",
+            Self::ObserveMarket(_) => "observe_market",
+            Self::StartTask(_) => "start_task",
+            Self::FinishTask(_) => "finish_task",
+            Self::ClearExecution(_) => "clear_execution",
+        }
+    }
+
+    pub(crate) fn try_map_text<U, E>(
+        self,
+        mut f: impl FnMut(T) -> Result<U, E>,
+    ) -> Result<AgentCommand<U>, E> {
+        Ok(match self {
+            Self::Register(c) => AgentCommand::Register(c),
+            Self::RecordThought(c) => {
+                AgentCommand::RecordThought(RecordThought { text: f(c.text)? })
+            }
+            Self::Transition(c) => AgentCommand::Transition(c),
+            Self::ObserveMarket(c) => AgentCommand::ObserveMarket(c),
+            Self::StartTask(c) => AgentCommand::StartTask(c),
+            Self::FinishTask(c) => AgentCommand::FinishTask(c),
+            Self::ClearExecution(c) => AgentCommand::ClearExecution(c),
+        })
+    }
+
+    pub(crate) fn identifiers(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            Self::Register(c) => vec![("data.role", c.role.as_str())],
+            Self::RecordThought(_) => vec![],
+            Self::Transition(c) => vec![("data.reason", c.reason.as_str())],
+            Self::ObserveMarket(c) => vec![("data.instrument", c.instrument.as_str())],
+            Self::StartTask(c) => vec![("data.task", c.task.as_str())],
+            Self::FinishTask(c) => vec![("data.task", c.task.as_str())],
+            Self::ClearExecution(c) => {
+                vec![
+                    ("data.trade_id", c.trade_id.as_str()),
+                    ("data.authority", c.authority.as_str()),
+                ]
+            }
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! An agent: who it is, where its state machine stands, what it works on.
+
+mod command;
+pub mod machine;
+
+use std::collections::BTreeMap;
+
+use cqrs_es::Aggregate;
+use cqrs_es::event_sink::EventSink;
+use serde::{Deserialize, Serialize};
+use sovereign_schemas::events::{
+    AgentEvent, AgentRegistered, AgentState, ExecutionCleared, MarketObserved, StateTransitioned,
+    TaskFinished, TaskStarted, ThoughtRecorded, TransitionRefused,
+};
+use sovereign_schemas::{Decimal, ErrorCode, Problem, Timestamp};
+
+use crate::{Decision, Refusal};
+
+pub use command::{
+    AgentCommand, ClearExecution, FinishTask, ObserveMarket, RecordThought, Register, StartTask,
+    Transition,
+};
+
+/// An agent observes at most so many instruments (I9).
+pub const INSTRUMENTS_MAX: usize = 1_024;
+
+/// State of one agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Set by registration.
+    pub role: Option<String>,
+    /// Where the state machine stands.
+    pub state: AgentState,
+    /// The trade that may be executed now.
+    pub cleared: Option<String>,
+    /// Work that has been started and not finished.
+    pub task: Option<Task>,
+    /// Thoughts recorded so far.
+    pub thoughts: u64,
+    /// Start of the last bar observed, per instrument.
+    pub observed: BTreeMap<String, Timestamp>,
+}
+
+/// Work in progress.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// Its name.
+    pub task: String,
+    /// Items in its input.
+    pub items: i64,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self {
+            role: None,
+            state: AgentState::Idle,
+            cleared: None,
+            task: None,
+            thoughts: 0,
+            observed: BTreeMap::new(),
+        }
+    }
+}
+
+impl Agent {
+    /// Which events follow from `command`, if it may happen.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn decide(&self, command: AgentCommand) -> Result<Vec<AgentEvent>, Refusal> {
+        if let AgentCommand::Register(Register { role }) = command {
+            if self.role.is_some() {
+                return Err(Refusal::new(
+                    ErrorCode::AlreadyExists,
+                    "the agent is registered",
+                ));
+            }
+            return Ok(vec![AgentRegistered { role: role.into() }.into()]);
+        }
+        if self.role.is_none() {
+            return Err(Refusal::new(
+                ErrorCode::NotFound,
+                "no such agent; register it first",
+            ));
+        }
+        let event: AgentEvent = match command {
+            AgentCommand::Register(_) => return Ok(vec![]),
+            AgentCommand::RecordThought(RecordThought { text }) => ThoughtRecorded { text }.into(),
+            AgentCommand::Transition(Transition { to, reason }) => {
+                self.transition(to, reason.into())
+            }
+            AgentCommand::ObserveMarket(bar) => self.observe(bar)?.into(),
+            AgentCommand::StartTask(task) => self.start(task)?.into(),
+            AgentCommand::FinishTask(FinishTask { task }) => match &self.task {
+                Some(own) if own.task == task.as_str() => TaskFinished {
+                    task: task.into(),
+                    items: own.items,
+                }
+                .into(),
+                _ => {
+                    return Err(Refusal::new(
+                        ErrorCode::WrongState,
+                        "the agent is not at this task",
+                    ));
+                }
+            },
+            AgentCommand::ClearExecution(ClearExecution {
+                trade_id,
+                authority,
+            }) => {
+                if self.state != AgentState::Verifying {
+                    return Err(Refusal::new(
+                        ErrorCode::WrongState,
+                        format!("an agent is cleared in VERIFYING; it is in {}", self.state),
+                    ));
+                }
+                ExecutionCleared {
+                    trade_id: trade_id.into(),
+                    authority: authority.into(),
+                }
+                .into()
+            }
+        };
+        Ok(vec![event])
+    }
+
+    /// Refused transitions are recorded, so this always yields an event.
+    fn transition(&self, to: AgentState, reason: String) -> AgentEvent {
+        let from = self.state;
+        let cleared = to != AgentState::Executing || self.cleared.is_some();
+        if machine::is_legal(from, to) && cleared {
+            StateTransitioned { from, to, reason }.into()
+        } else {
+            TransitionRefused { from, to, reason }.into()
+        }
+    }
+
+    fn observe(&self, bar: ObserveMarket) -> Result<MarketObserved, Refusal> {
+        let wrong = |field: &str, message: &str| {
+            Refusal::from(
+                Problem::new(ErrorCode::InvalidAmount, message).field(format!("data.{field}")),
+            )
+        };
+        for (field, price) in [
+            ("open", bar.open),
+            ("high", bar.high),
+            ("low", bar.low),
+            ("close", bar.close),
+        ] {
+            if !price.is_positive() {
+                return Err(wrong(field, "a price must be above zero"));
+            }
+            if price > bar.high || price < bar.low {
+                return Err(wrong(field, "a price lies outside of low to high"));
+            }
+        }
+        if bar.volume < Decimal::ZERO {
+            return Err(wrong("volume", "a volume must not be negative"));
+        }
+        if bar.interval_s < 1 {
+            return Err(wrong("interval_s", "an interval has at least 1 second"));
+        }
+        match self.observed.get(bar.instrument.as_str()) {
+            Some(last) if bar.opened_at <= *last => {
+                return Err(Refusal::new(
+                    ErrorCode::WrongState,
+                    format!("bars come in order; the last one of this instrument is of {last}"),
+                ));
+            }
+            None if self.observed.len() >= INSTRUMENTS_MAX => {
+                return Err(Refusal::new(
+                    ErrorCode::WrongState,
+                    format!("an agent observes at most {INSTRUMENTS_MAX} instruments"),
+                ));
+            }
+            _ => {}
+        }
+        let ObserveMarket {
+            instrument,
+            opened_at,
+            interval_s,
+            open,
+            high,
+            low,
+            close,
+            volume,
+        } = bar;
+        let instrument = instrument.into();
+        Ok(MarketObserved {
+            instrument,
+            opened_at,
+            interval_s,
+            open,
+            high,
+            low,
+            close,
+            volume,
+        })
+    }
+
+    fn start(&self, task: StartTask) -> Result<TaskStarted, Refusal> {
+        if let Some(own) = &self.task {
+            return Err(Refusal::new(
+                ErrorCode::WrongState,
+                format!("the agent is at task {}", own.task),
+            ));
+        }
+        let StartTask {
+            task,
+            input_digest,
+            items,
+        } = task;
+        if items < 1 {
+            return Err(
+                Problem::new(ErrorCode::WrongType, "a task has at least 1 item")
+                    .field("data.items")
+                    .into(),
+            );
+        }
+        Ok(TaskStarted {
+            task: task.into(),
+            input_digest,
+            items,
+        })
+    }
+
+    /// Takes one recorded event. Total: never fails, whatever came before.
+    pub fn evolve(&mut self, event: &AgentEvent) {
+        match event {
+            AgentEvent::AgentRegistered(e) => self.role = Some(e.role.clone()),
+            AgentEvent::StateTransitioned(e) => {
+                if e.from == AgentState::Executing {
+                    self.cleared = None;
+                }
+                self.state = e.to;
+            }
+            AgentEvent::TransitionRefused(_) => {}
+            AgentEvent::ThoughtRecorded(_) => self.thoughts += 1,
+            AgentEvent::MarketObserved(e) => {
+                self.observed.insert(e.instrument.clone(), e.opened_at);
+            }
+            AgentEvent::TaskStarted(e) => {
+                self.task = Some(Task {
+                    task: e.task.clone(),
+                    items: e.items,
+                });
+            }
+            AgentEvent::TaskFinished(_) => self.task = None,
+            AgentEvent::ExecutionCleared(e) => self.cleared = Some(e.trade_id.clone()),
+        }
+    }
+}
+
+impl Aggregate for Agent {
+    const TYPE: &'static str = "agent";
+    type Command = AgentCommand;
+    type Event = AgentEvent;
+    type Error = Refusal;
+    type Services = Decision;
+
+    async fn handle(
+        &mut self,
+        command: AgentCommand,
+        _: &Decision,
+        sink: &EventSink<Self>,
+    ) -> Result<(), Refusal> {
+        for event in self.decide(command)? {
+            sink.write(event, self).await;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: AgentEvent) {
+        self.evolve(&event);
+    }
+}

@@ -1,0 +1,306 @@
+use cqrs_es::Aggregate;
+use cqrs_es::event_sink::EventSink;
+use futures::FutureExt as _;
+use serde_json::Value;
+use sovereign_schemas::avro::{DecodeError, EventGroup, TextsToJson};
+use sovereign_schemas::events::{AgentEvent, ApprovalEvent, TradeEvent};
+use sovereign_schemas::{
+    AggregateType, DepartmentId, ErrorCode, EventType, Problem, RawText, RecordedEvent, Text,
+};
+
+use crate::agent::{Agent, AgentCommand};
+use crate::approval::{Approval, ApprovalCommand};
+use crate::trade::{Trade, TradeCommand};
+use crate::{Decision, Refusal};
+
+/// A command to any aggregate. `T` is [`RawText`] before the guard and [`Text`] after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnyCommand<T = Text> {
+    /// To an agent.
+    Agent(AgentCommand<T>),
+    /// To a trade.
+    Trade(TradeCommand<T>),
+    /// To an approval.
+    Approval(ApprovalCommand<T>),
+}
+
+impl AnyCommand<RawText> {
+    /// Reads a command as callers write it.
+    ///
+    /// # Errors
+    /// Which name, field or type is wrong, and what was expected.
+    ///
+    /// # Examples
+    /// ```
+    /// use sovereign_aggregates::AnyCommand;
+    /// let command = AnyCommand::parse("agent", "register", serde_json::json!({"role": "trader"}));
+    /// assert_eq!(command.unwrap().name(), "register");
+    /// ```
+    pub fn parse(aggregate: &str, command: &str, data: Value) -> Result<Self, Problem> {
+        Ok(match aggregate.parse()? {
+            AggregateType::Agent => Self::Agent(AgentCommand::parse(command, data)?),
+            AggregateType::Trade => Self::Trade(TradeCommand::parse(command, data)?),
+            AggregateType::Approval => Self::Approval(ApprovalCommand::parse(command, data)?),
+        })
+    }
+}
+
+impl<T> AnyCommand<T> {
+    /// Whom it is for.
+    #[must_use]
+    pub const fn aggregate_type(&self) -> AggregateType {
+        match self {
+            Self::Agent(_) => AggregateType::Agent,
+            Self::Trade(_) => AggregateType::Trade,
+            Self::Approval(_) => AggregateType::Approval,
+        }
+    }
+
+    /// Its name, as callers write it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Agent(c) => c.name(),
+            Self::Trade(c) => c.name(),
+            Self::Approval(c) => c.name(),
+        }
+    }
+
+    /// The department whose topic carries the events when the caller names none.
+    #[must_use]
+    pub const fn default_department(&self) -> DepartmentId {
+        match self {
+            Self::Agent(AgentCommand::ObserveMarket(_)) => DepartmentId::HUNTER,
+            Self::Agent(_) => DepartmentId::ORCHESTRATOR,
+            Self::Trade(TradeCommand::GiveVerdict(_)) => DepartmentId::AUDITOR,
+            Self::Trade(TradeCommand::Conclude(_)) => DepartmentId::HISTORIAN,
+            Self::Trade(_) => DepartmentId::TRADER,
+            Self::Approval(_) => DepartmentId::GUARDIAN,
+        }
+    }
+
+    /// Passes every free text through `f`.
+    ///
+    /// # Errors
+    /// The first error of `f`.
+    pub fn try_map_text<U, E>(self, f: impl FnMut(T) -> Result<U, E>) -> Result<AnyCommand<U>, E> {
+        Ok(match self {
+            Self::Agent(c) => AnyCommand::Agent(c.try_map_text(f)?),
+            Self::Trade(c) => AnyCommand::Trade(c.try_map_text(f)?),
+            Self::Approval(c) => AnyCommand::Approval(c.try_map_text(f)?),
+        })
+    }
+
+    /// Every short string that is not free text, with its field: they travel unsealed, so the
+    /// guard looks through them and refuses what looks like a secret.
+    #[must_use]
+    pub fn identifiers(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            Self::Agent(c) => c.identifiers(),
+            Self::Trade(c) => c.identifiers(),
+            Self::Approval(c) => c.identifiers(),
+        }
+    }
+}
+
+/// An event of any aggregate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnyEvent {
+    /// Of an agent.
+    Agent(AgentEvent),
+    /// Of a trade.
+    Trade(TradeEvent),
+    /// Of an approval.
+    Approval(ApprovalEvent),
+}
+
+impl AnyEvent {
+    /// Reads a recorded event of any known version.
+    ///
+    /// # Errors
+    /// If its type or version is unknown, or its payload is not exactly one datum.
+    pub fn decode(event: &RecordedEvent) -> Result<Self, DecodeError> {
+        let header = &event.header;
+        let unknown = || DecodeError::UnknownEvent {
+            event_type: header.event_type.to_string(),
+            version: header.event_version,
+        };
+        let event_type = EventType::parse(&header.event_type).ok_or_else(unknown)?;
+        Ok(match event_type.aggregate_type() {
+            AggregateType::Agent => Self::Agent(event.decode()?),
+            AggregateType::Trade => Self::Trade(event.decode()?),
+            AggregateType::Approval => Self::Approval(event.decode()?),
+        })
+    }
+
+    /// Which event it is.
+    #[must_use]
+    pub fn event_type(&self) -> EventType {
+        match self {
+            Self::Agent(e) => EventGroup::event_type(e),
+            Self::Trade(e) => EventGroup::event_type(e),
+            Self::Approval(e) => EventGroup::event_type(e),
+        }
+    }
+
+    /// Appends the raw Avro datum of the newest version.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Agent(e) => e.encode(out),
+            Self::Trade(e) => e.encode(out),
+            Self::Approval(e) => e.encode(out),
+        }
+    }
+
+    /// The payload for people and scripts.
+    #[must_use]
+    pub fn json(&self, texts: TextsToJson<'_>) -> Value {
+        match self {
+            Self::Agent(e) => e.json(texts),
+            Self::Trade(e) => e.json(texts),
+            Self::Approval(e) => e.json(texts),
+        }
+    }
+
+    /// For an event that records a refusal (an illegal transition): what its caller is told.
+    /// Such a command's outcome is "refused", with the position of this event.
+    #[must_use]
+    pub fn recorded_refusal(&self) -> Option<Refusal> {
+        let Self::Agent(AgentEvent::TransitionRefused(e)) = self else {
+            return None;
+        };
+        let expected: Vec<&str> = crate::agent::machine::successors(e.from)
+            .iter()
+            .map(|s| s.as_str())
+            .collect();
+        let message = if expected.contains(&e.to.as_str()) {
+            format!(
+                "{} needs a clearance: no trade of this agent is authorized",
+                e.to
+            )
+        } else {
+            format!("no transition from {} to {}", e.from, e.to)
+        };
+        Some(
+            Problem::new(ErrorCode::IllegalTransition, message)
+                .field("data.to")
+                .found(e.to.as_str())
+                .expected(if expected.is_empty() {
+                    "none".into()
+                } else {
+                    expected.join(", ")
+                })
+                .into(),
+        )
+    }
+}
+
+/// The state of any aggregate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnyState {
+    /// An agent's.
+    Agent(Agent),
+    /// A trade's.
+    Trade(Trade),
+    /// An approval's.
+    Approval(Approval),
+}
+
+/// Runs `handle` of a cqrs-es aggregate. It never awaits anything but its sink, which is ready at
+/// once, so one poll is enough.
+fn run<A: Aggregate<Services = Decision, Error = Refusal>>(
+    state: &mut A,
+    command: A::Command,
+    decision: &Decision,
+) -> Result<Vec<A::Event>, Refusal> {
+    let sink = EventSink::default();
+    let handled = state.handle(command, decision, &sink).now_or_never();
+    let collected = sink.collect().now_or_never();
+    match (handled, collected) {
+        (Some(Ok(())), Some(events)) => Ok(events),
+        (Some(Err(refusal)), _) => Err(refusal),
+        _ => Err(Refusal::new(
+            ErrorCode::Internal,
+            "an aggregate waited for something",
+        )),
+    }
+}
+
+impl AnyState {
+    /// An aggregate to which nothing happened yet.
+    #[must_use]
+    pub fn new(aggregate_type: AggregateType) -> Self {
+        match aggregate_type {
+            AggregateType::Agent => Self::Agent(Agent::default()),
+            AggregateType::Trade => Self::Trade(Trade::default()),
+            AggregateType::Approval => Self::Approval(Approval::default()),
+        }
+    }
+
+    /// Which kind it is.
+    #[must_use]
+    pub const fn aggregate_type(&self) -> AggregateType {
+        match self {
+            Self::Agent(_) => AggregateType::Agent,
+            Self::Trade(_) => AggregateType::Trade,
+            Self::Approval(_) => AggregateType::Approval,
+        }
+    }
+
+    /// Decides on `command` and, if it may happen, takes its events into the state.
+    ///
+    /// # Errors
+    /// Why it may not happen; the state is unchanged.
+    pub fn handle(
+        &mut self,
+        command: AnyCommand,
+        decision: &Decision,
+    ) -> Result<Vec<AnyEvent>, Refusal> {
+        match (self, command) {
+            (Self::Agent(state), AnyCommand::Agent(command)) => Ok(run(state, command, decision)?
+                .into_iter()
+                .map(AnyEvent::Agent)
+                .collect()),
+            (Self::Trade(state), AnyCommand::Trade(command)) => Ok(run(state, command, decision)?
+                .into_iter()
+                .map(AnyEvent::Trade)
+                .collect()),
+            (Self::Approval(state), AnyCommand::Approval(command)) => {
+                Ok(run(state, command, decision)?
+                    .into_iter()
+                    .map(AnyEvent::Approval)
+                    .collect())
+            }
+            _ => Err(Refusal::new(
+                ErrorCode::Internal,
+                "command and aggregate do not match",
+            )),
+        }
+    }
+
+    /// Takes a recorded event of any known version.
+    ///
+    /// # Errors
+    /// If it does not decode, or belongs to another kind of aggregate.
+    pub fn apply_recorded(&mut self, event: &RecordedEvent) -> Result<(), DecodeError> {
+        match self {
+            Self::Agent(state) => state.evolve(&event.decode()?),
+            Self::Trade(state) => state.evolve(&event.decode()?),
+            Self::Approval(state) => state.evolve(&event.decode()?),
+        }
+        Ok(())
+    }
+
+    /// The state's canonical bytes, for digests: compact JSON, fields in the order of the struct,
+    /// map keys sorted.
+    #[must_use]
+    pub fn canonical(&self) -> Vec<u8> {
+        let bytes = match self {
+            Self::Agent(state) => serde_json::to_vec(state),
+            Self::Trade(state) => serde_json::to_vec(state),
+            Self::Approval(state) => serde_json::to_vec(state),
+        };
+        // these structs hold only strings, numbers and maps with string keys: it cannot fail
+        bytes.unwrap_or_default()
+    }
+}

@@ -1,0 +1,156 @@
+//! A request to a human: waits, and is denied or expires. Granting needs a signature over the
+//! exact action; until that exists here, nothing can grant.
+
+mod command;
+
+use cqrs_es::Aggregate;
+use cqrs_es::event_sink::EventSink;
+use serde::{Deserialize, Serialize};
+use sovereign_schemas::events::{
+    ApprovalDenied, ApprovalEvent, ApprovalExpired, ApprovalRequested,
+};
+use sovereign_schemas::{ErrorCode, Problem, Timestamp};
+
+use crate::{Decision, Refusal, policy};
+
+pub use command::{ApprovalCommand, Deny, Expire, Request};
+
+/// State of one approval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Approval {
+    /// Not requested yet.
+    #[default]
+    None,
+    /// Waits for a human until then.
+    Waiting {
+        /// Last moment for an answer.
+        expires_at: Timestamp,
+    },
+    /// A human said no.
+    Denied,
+    /// Nobody answered.
+    Expired,
+}
+
+impl Approval {
+    /// Which events follow from `command`, if it may happen.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn decide(
+        &self,
+        command: ApprovalCommand,
+        decision: &Decision,
+    ) -> Result<Vec<ApprovalEvent>, Refusal> {
+        let event: ApprovalEvent = match (self, command) {
+            (Self::None, ApprovalCommand::Request(request)) => {
+                Self::request(request, decision)?.into()
+            }
+            (_, ApprovalCommand::Request(_)) => {
+                return Err(Refusal::new(
+                    ErrorCode::AlreadyExists,
+                    "the approval was requested before",
+                ));
+            }
+            (Self::None, _) => return Err(Refusal::new(ErrorCode::NotFound, "no such approval")),
+            (Self::Denied | Self::Expired, _) => {
+                let how = if *self == Self::Denied {
+                    "denied"
+                } else {
+                    "expired"
+                };
+                return Err(Refusal::new(
+                    ErrorCode::WrongState,
+                    format!("the approval is {how}"),
+                ));
+            }
+            (Self::Waiting { expires_at }, ApprovalCommand::Deny(Deny { reason })) => {
+                if decision.at > *expires_at {
+                    return Err(Refusal::new(
+                        ErrorCode::WrongState,
+                        format!("the approval ended at {expires_at}"),
+                    ));
+                }
+                ApprovalDenied {
+                    denied_by: decision.actor.to_string(),
+                    reason,
+                }
+                .into()
+            }
+            (Self::Waiting { expires_at }, ApprovalCommand::Expire(Expire {})) => {
+                if decision.at <= *expires_at {
+                    return Err(Refusal::new(
+                        ErrorCode::NotDue,
+                        format!("the approval waits until {expires_at}"),
+                    ));
+                }
+                ApprovalExpired {
+                    expired_at: *expires_at,
+                }
+                .into()
+            }
+        };
+        Ok(vec![event])
+    }
+
+    fn request(request: Request, decision: &Decision) -> Result<ApprovalRequested, Refusal> {
+        let Request {
+            action,
+            target_id,
+            action_digest,
+            amount,
+            currency,
+        } = request;
+        if !amount.is_positive() {
+            return Err(Problem::new(ErrorCode::InvalidAmount, "must be above zero")
+                .field("data.amount")
+                .into());
+        }
+        Ok(ApprovalRequested {
+            action: action.into(),
+            target_id: target_id.into(),
+            action_digest,
+            amount,
+            currency: currency.into(),
+            policy_version: policy::VERSION,
+            requested_by: decision.actor.to_string(),
+            expires_at: decision.at.plus_s(policy::APPROVAL_TTL_S),
+        })
+    }
+
+    /// Takes one recorded event. Total: never fails, whatever came before.
+    pub fn evolve(&mut self, event: &ApprovalEvent) {
+        *self = match event {
+            ApprovalEvent::ApprovalRequested(e) => Self::Waiting {
+                expires_at: e.expires_at,
+            },
+            ApprovalEvent::ApprovalDenied(_) => Self::Denied,
+            ApprovalEvent::ApprovalExpired(_) => Self::Expired,
+        };
+    }
+}
+
+impl Aggregate for Approval {
+    const TYPE: &'static str = "approval";
+    type Command = ApprovalCommand;
+    type Event = ApprovalEvent;
+    type Error = Refusal;
+    type Services = Decision;
+
+    async fn handle(
+        &mut self,
+        command: ApprovalCommand,
+        decision: &Decision,
+        sink: &EventSink<Self>,
+    ) -> Result<(), Refusal> {
+        for event in self.decide(command, decision)? {
+            sink.write(event, self).await;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: ApprovalEvent) {
+        self.evolve(&event);
+    }
+}

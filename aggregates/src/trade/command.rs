@@ -1,0 +1,212 @@
+use serde::Deserialize;
+use serde_json::Value;
+use sovereign_schemas::events::{Side, Verdict};
+use sovereign_schemas::{
+    AggregateId, Decimal, ErrorCode, Identifier, Problem, RawText, Text, Timestamp,
+};
+
+use crate::parse;
+
+/// What can be asked of a trade. `T` is [`RawText`] before the guard and [`Text`] after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TradeCommand<T = Text> {
+    /// State an intent.
+    Propose(Propose<T>),
+    /// Judge it.
+    GiveVerdict(GiveVerdict<T>),
+    /// Let it wait for a human.
+    Hold(Hold),
+    /// Allow it.
+    Authorize(Authorize),
+    /// Report its execution.
+    Fill(Fill),
+    /// Give it up.
+    Cancel(Cancel),
+    /// Record the result of the position it opened.
+    Conclude(Conclude),
+}
+
+/// Data of [`TradeCommand::Propose`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Propose<T> {
+    /// Who wants it.
+    pub agent_id: AggregateId,
+    /// What is traded.
+    pub instrument: Identifier,
+    /// Buy or sell.
+    pub side: Side,
+    /// Units, above zero.
+    pub quantity: Decimal,
+    /// Reference price of one unit, above zero.
+    pub price: Decimal,
+    /// quantity times price, rounded up to the cent; computed if left out.
+    #[serde(default)]
+    pub amount: Option<Decimal>,
+    /// Currency of price and amount.
+    #[serde(default = "usd")]
+    pub currency: Identifier,
+    /// The trade whose position this one closes.
+    #[serde(default)]
+    pub closes: Option<AggregateId>,
+    /// Start of the bar that the decision rests on.
+    pub decided_on: Timestamp,
+    /// Why, in words.
+    pub rationale: T,
+}
+
+fn usd() -> Identifier {
+    #[allow(clippy::expect_used)]
+    "USD".parse().expect("three letters are an identifier")
+}
+
+/// Data of [`TradeCommand::GiveVerdict`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GiveVerdict<T> {
+    /// Green or Red.
+    pub verdict: Verdict,
+    /// The rule that decided.
+    pub rule: Identifier,
+    /// In words.
+    pub note: T,
+}
+
+/// Data of [`TradeCommand::Hold`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    /// The request that a human must answer.
+    pub approval_id: AggregateId,
+}
+
+/// Data of [`TradeCommand::Authorize`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Authorize {}
+
+/// Data of [`TradeCommand::Fill`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fill {
+    /// The exchange's name for it.
+    pub order_id: AggregateId,
+    /// Price of one unit, above zero.
+    pub price: Decimal,
+    /// Units, equal to the intent's.
+    pub quantity: Decimal,
+    /// Not negative.
+    pub commission: Decimal,
+    /// Start of the bar that filled it; after the bar of the decision.
+    pub filled_at: Timestamp,
+}
+
+/// Data of [`TradeCommand::Cancel`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cancel {
+    /// Why, as a short code.
+    pub reason: Identifier,
+}
+
+/// Data of [`TradeCommand::Conclude`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conclude {
+    /// The trade that closed the position.
+    pub exit_trade_id: AggregateId,
+    /// Its price.
+    pub exit_price: Decimal,
+    /// Its commission.
+    pub exit_commission: Decimal,
+}
+
+impl TradeCommand<RawText> {
+    /// The commands by name.
+    pub const NAMES: &'static str =
+        "propose, give_verdict, hold, authorize, fill, cancel, conclude";
+
+    pub(crate) fn parse(command: &str, data: Value) -> Result<Self, Problem> {
+        Ok(match command {
+            "propose" => Self::Propose(parse::data(data)?),
+            "give_verdict" => Self::GiveVerdict(parse::data(data)?),
+            "hold" => Self::Hold(parse::data(data)?),
+            "authorize" => Self::Authorize(parse::data(data)?),
+            "fill" => Self::Fill(parse::data(data)?),
+            "cancel" => Self::Cancel(parse::data(data)?),
+            "conclude" => Self::Conclude(parse::data(data)?),
+            other => {
+                return Err(
+                    Problem::new(ErrorCode::UnknownCommand, "trades have no such command")
+                        .field("command")
+                        .found(other)
+                        .expected(Self::NAMES),
+                );
+            }
+        })
+    }
+}
+
+impl<T> TradeCommand<T> {
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Propose(_) => "propose",
+            Self::GiveVerdict(_) => "give_verdict",
+            Self::Hold(_) => "hold",
+            Self::Authorize(_) => "authorize",
+            Self::Fill(_) => "fill",
+            Self::Cancel(_) => "cancel",
+            Self::Conclude(_) => "conclude",
+        }
+    }
+
+    pub(crate) fn try_map_text<U, E>(
+        self,
+        mut f: impl FnMut(T) -> Result<U, E>,
+    ) -> Result<TradeCommand<U>, E> {
+        Ok(match self {
+            Self::Propose(c) => TradeCommand::Propose(Propose {
+                agent_id: c.agent_id,
+                instrument: c.instrument,
+                side: c.side,
+                quantity: c.quantity,
+                price: c.price,
+                amount: c.amount,
+                currency: c.currency,
+                closes: c.closes,
+                decided_on: c.decided_on,
+                rationale: f(c.rationale)?,
+            }),
+            Self::GiveVerdict(c) => TradeCommand::GiveVerdict(GiveVerdict {
+                verdict: c.verdict,
+                rule: c.rule,
+                note: f(c.note)?,
+            }),
+            Self::Hold(c) => TradeCommand::Hold(c),
+            Self::Authorize(c) => TradeCommand::Authorize(c),
+            Self::Fill(c) => TradeCommand::Fill(c),
+            Self::Cancel(c) => TradeCommand::Cancel(c),
+            Self::Conclude(c) => TradeCommand::Conclude(c),
+        })
+    }
+
+    pub(crate) fn identifiers(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            Self::Propose(c) => {
+                let mut all = vec![
+                    ("data.agent_id", c.agent_id.as_str()),
+                    ("data.instrument", c.instrument.as_str()),
+                    ("data.currency", c.currency.as_str()),
+                ];
+                all.extend(c.closes.as_ref().map(|id| ("data.closes", id.as_str())));
+                all
+            }
+            Self::GiveVerdict(c) => vec![("data.rule", c.rule.as_str())],
+            Self::Hold(c) => vec![("data.approval_id", c.approval_id.as_str())],
+            Self::Authorize(_) => vec![],
+            Self::Fill(c) => vec![("data.order_id", c.order_id.as_str())],
+            Self::Cancel(c) => vec![("data.reason", c.reason.as_str())],
+            Self::Conclude(c) => vec![("data.exit_trade_id", c.exit_trade_id.as_str())],
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! A trade: from intent through verdict and authorization to its fill and result.
+
+mod command;
+
+use cqrs_es::Aggregate;
+use cqrs_es::event_sink::EventSink;
+use serde::{Deserialize, Serialize};
+use sovereign_schemas::events::{
+    Side, TradeAuthorized, TradeCancelled, TradeConcluded, TradeEvent, TradeFilled, TradeHeld,
+    TradeProposed, Verdict, VerdictGiven,
+};
+use sovereign_schemas::{Decimal, ErrorCode, Problem, Text, Timestamp};
+
+use crate::{Decision, Refusal, policy};
+
+pub use command::{Authorize, Cancel, Conclude, Fill, GiveVerdict, Hold, Propose, TradeCommand};
+
+/// Where a trade stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TradeStatus {
+    /// Not proposed yet.
+    None,
+    /// Waits for a verdict.
+    Proposed,
+    /// Judged Green, waits for authorization.
+    Green,
+    /// Judged Red; ended.
+    Rejected,
+    /// Waits for a human.
+    Held,
+    /// May be executed.
+    Authorized,
+    /// Executed.
+    Filled,
+    /// Given up; ended.
+    Cancelled,
+    /// The position it opened is closed; ended.
+    Concluded,
+}
+
+/// What the intent says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// Buy or sell.
+    pub side: Side,
+    /// Units.
+    pub quantity: Decimal,
+    /// What the policy judges.
+    pub amount: Decimal,
+    /// Whether it opens a position (or closes one).
+    pub opens: bool,
+    /// Start of the bar that the decision rests on.
+    pub decided_on: Timestamp,
+}
+
+/// How it was executed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Execution {
+    /// Price of one unit.
+    pub price: Decimal,
+    /// Costs.
+    pub commission: Decimal,
+}
+
+/// State of one trade.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trade {
+    /// Where it stands.
+    pub status: TradeStatus,
+    /// Set by the proposal.
+    pub intent: Option<Intent>,
+    /// Set by the fill.
+    pub execution: Option<Execution>,
+    /// Set when it waits for a human.
+    pub approval_id: Option<String>,
+}
+
+impl Default for Trade {
+    fn default() -> Self {
+        Self {
+            status: TradeStatus::None,
+            intent: None,
+            execution: None,
+            approval_id: None,
+        }
+    }
+}
+
+fn not_in_range(field: &str, message: &str) -> Refusal {
+    Problem::new(ErrorCode::InvalidAmount, message)
+        .field(format!("data.{field}"))
+        .into()
+}
+
+impl Trade {
+    /// Which events follow from `command`, if it may happen.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn decide(&self, command: TradeCommand) -> Result<Vec<TradeEvent>, Refusal> {
+        let intent = match (&self.intent, command) {
+            (None, TradeCommand::Propose(propose)) => {
+                return Ok(vec![Self::propose(propose)?.into()]);
+            }
+            (None, _) => return Err(Refusal::new(ErrorCode::NotFound, "no such trade")),
+            (Some(_), TradeCommand::Propose(_)) => {
+                return Err(Refusal::new(
+                    ErrorCode::AlreadyExists,
+                    "the trade was proposed before",
+                ));
+            }
+            (Some(intent), command) => (intent, command),
+        };
+        let (intent, command) = intent;
+        let event: TradeEvent = match command {
+            TradeCommand::Propose(_) => return Ok(vec![]),
+            TradeCommand::GiveVerdict(GiveVerdict {
+                verdict,
+                rule,
+                note,
+            }) => {
+                self.must_be(&[TradeStatus::Proposed])?;
+                VerdictGiven {
+                    verdict,
+                    rule: rule.into(),
+                    note,
+                }
+                .into()
+            }
+            TradeCommand::Hold(Hold { approval_id }) => {
+                self.must_be(&[TradeStatus::Green])?;
+                TradeHeld {
+                    approval_id: approval_id.into(),
+                }
+                .into()
+            }
+            TradeCommand::Authorize(Authorize {}) => {
+                self.must_be(&[TradeStatus::Green])?;
+                if policy::needs_approval(intent.amount) {
+                    return Err(Refusal::new(
+                        ErrorCode::ApprovalRequired,
+                        format!(
+                            "an amount above {} needs approval",
+                            policy::automatic_amount_max()
+                        ),
+                    ));
+                }
+                TradeAuthorized {
+                    authority: policy::authority(),
+                }
+                .into()
+            }
+            TradeCommand::Fill(fill) => self.fill(intent, fill)?.into(),
+            TradeCommand::Cancel(Cancel { reason }) => {
+                use TradeStatus::{Authorized, Green, Held, Proposed};
+                self.must_be(&[Proposed, Green, Held, Authorized])?;
+                TradeCancelled {
+                    reason: reason.into(),
+                }
+                .into()
+            }
+            TradeCommand::Conclude(conclude) => self.conclude(intent, conclude)?.into(),
+        };
+        Ok(vec![event])
+    }
+
+    fn must_be(&self, allowed: &[TradeStatus]) -> Result<(), Refusal> {
+        if allowed.contains(&self.status) {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            ErrorCode::WrongState,
+            format!(
+                "the trade is {:?}; this needs one of {allowed:?}",
+                self.status
+            ),
+        ))
+    }
+
+    fn propose(propose: Propose<Text>) -> Result<TradeProposed, Refusal> {
+        let Propose {
+            agent_id,
+            instrument,
+            side,
+            quantity,
+            price,
+            amount,
+            currency,
+            closes,
+            decided_on,
+            rationale,
+        } = propose;
+        for (field, value) in [("quantity", quantity), ("price", price)] {
+            if !value.is_positive() {
+                return Err(not_in_range(field, "must be above zero"));
+            }
+        }
+        let exact = quantity
+            .mul_rounded_up(price, 2)
+            .ok_or_else(|| not_in_range("quantity", "quantity times price is too large"))?;
+        if amount.is_some_and(|a| a != exact) {
+            return Err(Problem::new(
+                ErrorCode::AmountMismatch,
+                "amount is not quantity times price",
+            )
+            .field("data.amount")
+            .expected(exact.to_string())
+            .into());
+        }
+        Ok(TradeProposed {
+            agent_id: agent_id.into(),
+            instrument: instrument.into(),
+            side,
+            quantity,
+            price,
+            amount: exact,
+            currency: currency.into(),
+            closes: closes.map(Into::into),
+            decided_on,
+            rationale,
+        })
+    }
+
+    fn fill(&self, intent: &Intent, fill: Fill) -> Result<TradeFilled, Refusal> {
+        self.must_be(&[TradeStatus::Authorized])?;
+        let Fill {
+            order_id,
+            price,
+            quantity,
+            commission,
+            filled_at,
+        } = fill;
+        if !price.is_positive() {
+            return Err(not_in_range("price", "must be above zero"));
+        }
+        if commission.is_negative() {
+            return Err(not_in_range("commission", "must not be negative"));
+        }
+        if quantity != intent.quantity {
+            return Err(
+                Problem::new(ErrorCode::AmountMismatch, "a fill is of the whole intent")
+                    .field("data.quantity")
+                    .expected(intent.quantity.to_string())
+                    .into(),
+            );
+        }
+        if filled_at <= intent.decided_on {
+            return Err(Refusal::new(
+                ErrorCode::WrongState,
+                format!(
+                    "a fill comes after the bar it was decided on, {}",
+                    intent.decided_on
+                ),
+            ));
+        }
+        Ok(TradeFilled {
+            order_id: order_id.into(),
+            price,
+            quantity,
+            commission,
+            filled_at,
+        })
+    }
+
+    fn conclude(&self, intent: &Intent, conclude: Conclude) -> Result<TradeConcluded, Refusal> {
+        self.must_be(&[TradeStatus::Filled])?;
+        let Some(entry) = self.execution.as_ref().filter(|_| intent.opens) else {
+            return Err(Refusal::new(
+                ErrorCode::WrongState,
+                "the trade opened no position",
+            ));
+        };
+        let Conclude {
+            exit_trade_id,
+            exit_price,
+            exit_commission,
+        } = conclude;
+        if !exit_price.is_positive() {
+            return Err(not_in_range("exit_price", "must be above zero"));
+        }
+        if exit_commission.is_negative() {
+            return Err(not_in_range("exit_commission", "must not be negative"));
+        }
+        let (bought, sold) = match intent.side {
+            Side::Buy => (entry.price, exit_price),
+            Side::Sell => (exit_price, entry.price),
+        };
+        let profit_and_costs = || {
+            let gain = sold
+                .checked_sub(bought)?
+                .mul_rounded(intent.quantity, Decimal::SCALE)?;
+            let commission = entry.commission.checked_add(exit_commission)?;
+            Some((gain.checked_sub(commission)?, commission))
+        };
+        let (profit, commission) = profit_and_costs()
+            .ok_or_else(|| not_in_range("exit_price", "the result is out of range"))?;
+        Ok(TradeConcluded {
+            exit_trade_id: exit_trade_id.into(),
+            quantity: intent.quantity,
+            entry_price: entry.price,
+            exit_price,
+            commission,
+            profit,
+        })
+    }
+
+    /// Takes one recorded event. Total: never fails, whatever came before.
+    pub fn evolve(&mut self, event: &TradeEvent) {
+        match event {
+            TradeEvent::TradeProposed(e) => {
+                self.status = TradeStatus::Proposed;
+                self.intent = Some(Intent {
+                    side: e.side,
+                    quantity: e.quantity,
+                    amount: e.amount,
+                    opens: e.closes.is_none(),
+                    decided_on: e.decided_on,
+                });
+            }
+            TradeEvent::VerdictGiven(e) => {
+                self.status = match e.verdict {
+                    Verdict::Green => TradeStatus::Green,
+                    Verdict::Red => TradeStatus::Rejected,
+                };
+            }
+            TradeEvent::TradeHeld(e) => {
+                self.status = TradeStatus::Held;
+                self.approval_id = Some(e.approval_id.clone());
+            }
+            TradeEvent::TradeAuthorized(_) => self.status = TradeStatus::Authorized,
+            TradeEvent::TradeFilled(e) => {
+                self.status = TradeStatus::Filled;
+                self.execution = Some(Execution {
+                    price: e.price,
+                    commission: e.commission,
+                });
+            }
+            TradeEvent::TradeCancelled(_) => self.status = TradeStatus::Cancelled,
+            TradeEvent::TradeConcluded(_) => self.status = TradeStatus::Concluded,
+        }
+    }
+}
+
+impl Aggregate for Trade {
+    const TYPE: &'static str = "trade";
+    type Command = TradeCommand;
+    type Event = TradeEvent;
+    type Error = Refusal;
+    type Services = Decision;
+
+    async fn handle(
+        &mut self,
+        command: TradeCommand,
+        _: &Decision,
+        sink: &EventSink<Self>,
+    ) -> Result<(), Refusal> {
+        for event in self.decide(command)? {
+            sink.write(event, self).await;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: TradeEvent) {
+        self.evolve(&event);
+    }
+}
