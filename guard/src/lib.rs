@@ -1,0 +1,6 @@
+//! Pure admission: scrubber, sealed text, keys.
+//!
+//! Nothing in this room does I/O or reads a clock or a random number; callers bring them.
+
+pub mod scrub;
+pub mod seal;
