@@ -61,3 +61,88 @@ fn with_expected(problem: Problem, expected: Option<&str>) -> Problem {
         None => problem,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use sovereign_schemas::ErrorCode;
+
+    use crate::AnyCommand;
+
+    #[test]
+    fn bad_data_is_named_without_repeating_it() {
+        let bar = |field: &str, value: serde_json::Value| {
+            let mut bar = json!({"instrument": "AAPL", "opened_at": "2000-03-01", "open": "1",
+                "high": "1", "low": "1", "close": "1", "volume": "1"});
+            bar[field] = value;
+            AnyCommand::parse("agent", "observe_market", bar).unwrap_err()
+        };
+        let cases = [
+            (
+                bar("open", json!("NaN")),
+                ErrorCode::InvalidAmount,
+                "data.open",
+            ),
+            (
+                bar("open", json!("9".repeat(40))),
+                ErrorCode::InvalidAmount,
+                "data.open",
+            ),
+            (
+                bar("open", json!(["hunter2"])),
+                ErrorCode::WrongType,
+                "data.open",
+            ),
+            (
+                bar("instrument", json!("x".repeat(10_000))),
+                ErrorCode::InvalidId,
+                "data.instrument",
+            ),
+            (
+                bar("opened_at", json!("hunter2")),
+                ErrorCode::WrongType,
+                "data.opened_at",
+            ),
+            (
+                bar("colour", json!("red")),
+                ErrorCode::UnknownField,
+                "data.colour",
+            ),
+            (
+                AnyCommand::parse("agent", "register", json!({})).unwrap_err(),
+                ErrorCode::MissingField,
+                "data.role",
+            ),
+            (
+                AnyCommand::parse(
+                    "agent",
+                    "transition",
+                    json!({"to": "hunter2", "reason": "x"}),
+                )
+                .unwrap_err(),
+                ErrorCode::WrongType,
+                "data.to",
+            ),
+            (
+                AnyCommand::parse("agent", "register", json!("hunter2")).unwrap_err(),
+                ErrorCode::WrongType,
+                "data",
+            ),
+            (
+                AnyCommand::parse("agent", "fly", json!({})).unwrap_err(),
+                ErrorCode::UnknownCommand,
+                "command",
+            ),
+            (
+                AnyCommand::parse("robot", "fly", json!({})).unwrap_err(),
+                ErrorCode::UnknownAggregate,
+                "aggregate",
+            ),
+        ];
+        for (problem, code, field) in cases {
+            assert_eq!(problem.code, code, "{problem}");
+            assert_eq!(problem.field.as_deref(), Some(field), "{problem}");
+            assert!(!problem.to_string().contains("hunter2"), "{problem}");
+        }
+    }
+}

@@ -275,3 +275,148 @@ impl Aggregate for Agent {
         self.evolve(&event);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sovereign_schemas::avro;
+
+    use super::*;
+
+    fn registered() -> Agent {
+        let mut agent = Agent::default();
+        agent.evolve(
+            &AgentRegistered {
+                role: "trader".into(),
+            }
+            .into(),
+        );
+        agent
+    }
+
+    fn step(agent: &mut Agent, command: AgentCommand) -> Vec<AgentEvent> {
+        let events = agent.decide(command).unwrap();
+        events.iter().for_each(|e| agent.evolve(e));
+        events
+    }
+
+    fn to(state: AgentState) -> AgentCommand {
+        AgentCommand::Transition(Transition {
+            to: state,
+            reason: "test".parse().unwrap(),
+        })
+    }
+
+    #[test]
+    fn executes_only_when_cleared() {
+        use AgentState::{Analyzing, Executing, Idle, Scanning, Verifying};
+        let mut agent = registered();
+        for state in [Scanning, Analyzing, Verifying] {
+            step(&mut agent, to(state));
+        }
+        assert!(matches!(
+            step(&mut agent, to(Executing))[0],
+            AgentEvent::TransitionRefused(_)
+        ));
+        assert_eq!(agent.state, Verifying);
+        let clear = ClearExecution {
+            trade_id: "trade_a_1".parse().unwrap(),
+            authority: "policy:1".parse().unwrap(),
+        };
+        step(&mut agent, AgentCommand::ClearExecution(clear));
+        step(&mut agent, to(Executing));
+        assert_eq!(agent.state, Executing);
+        step(&mut agent, to(Idle));
+        assert_eq!(
+            agent.cleared, None,
+            "one clearance is good for one execution"
+        );
+    }
+
+    #[test]
+    fn every_edge_that_is_not_in_the_table_is_refused_and_recorded() {
+        for from in AgentState::ALL {
+            for state in AgentState::ALL {
+                let agent = Agent {
+                    state: *from,
+                    cleared: Some("trade_a_1".into()),
+                    ..registered()
+                };
+                let refused = matches!(
+                    agent.decide(to(*state)).unwrap()[0],
+                    AgentEvent::TransitionRefused(_)
+                );
+                assert_eq!(
+                    refused,
+                    !machine::is_legal(*from, *state),
+                    "{from} to {state}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn observes_bars_in_order_and_in_range() {
+        let bar = |day: &str, high: &str| {
+            let price = |s: &str| s.parse().unwrap();
+            AgentCommand::ObserveMarket(ObserveMarket {
+                instrument: "AAPL".parse().unwrap(),
+                opened_at: day.parse().unwrap(),
+                interval_s: 86_400,
+                open: price("10"),
+                high: price(high),
+                low: price("9"),
+                close: price("10.5"),
+                volume: price("0"),
+            })
+        };
+        let mut agent = registered();
+        step(&mut agent, bar("2000-03-01", "11"));
+        assert_eq!(
+            agent
+                .decide(bar("2000-03-01", "11"))
+                .unwrap_err()
+                .problem
+                .code,
+            ErrorCode::WrongState
+        );
+        assert_eq!(
+            agent
+                .decide(bar("2000-03-02", "10.4"))
+                .unwrap_err()
+                .problem
+                .field
+                .as_deref(),
+            Some("data.close")
+        );
+    }
+
+    #[test]
+    fn nothing_happens_to_an_agent_that_is_not_registered() {
+        let refusal = Agent::default()
+            .decide(to(AgentState::Scanning))
+            .unwrap_err();
+        assert_eq!(refusal.problem.code, ErrorCode::NotFound);
+    }
+
+    #[test]
+    fn a_version_1_observation_is_read_as_the_newest() {
+        use sovereign_schemas::avro::EventGroup as _;
+        use sovereign_schemas::events::MarketObservedV1;
+        let price: Decimal = "10".parse().unwrap();
+        let old = MarketObservedV1 {
+            instrument: "AAPL".into(),
+            date: "2000-03-01".parse().unwrap(),
+            open: price,
+            high: price,
+            low: price,
+            close: price,
+            volume: price,
+        };
+        let read = AgentEvent::decode("MarketObserved", 1, &avro::encode(&old)).unwrap();
+        let AgentEvent::MarketObserved(bar) = read else {
+            panic!("another event")
+        };
+        assert_eq!(bar.opened_at.to_string(), "2000-03-01T00:00:00.000000Z");
+        assert_eq!(bar.interval_s, 86_400);
+    }
+}

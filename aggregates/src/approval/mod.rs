@@ -154,3 +154,57 @@ impl Aggregate for Approval {
         self.evolve(&event);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(us: i64) -> Decision {
+        Decision {
+            aggregate_id: "approval_1".parse().unwrap(),
+            at: Timestamp(us),
+            actor: "guardian".parse().unwrap(),
+        }
+    }
+
+    fn waiting() -> Approval {
+        let request = Request {
+            action: "trade.execute".parse().unwrap(),
+            target_id: "trade_1".parse().unwrap(),
+            action_digest: sovereign_schemas::Digest::ZERO,
+            amount: "1000.01".parse().unwrap(),
+            currency: "USD".parse().unwrap(),
+        };
+        let mut approval = Approval::None;
+        let events = approval
+            .decide(ApprovalCommand::Request(request), &at(0))
+            .unwrap();
+        events.iter().for_each(|e| approval.evolve(e));
+        approval
+    }
+
+    #[test]
+    fn expires_after_3600_seconds_and_not_before() {
+        let approval = waiting();
+        let expire = || ApprovalCommand::Expire(Expire {});
+        let early = approval.decide(expire(), &at(3_600_000_000)).unwrap_err();
+        assert_eq!(early.problem.code, ErrorCode::NotDue);
+        assert_eq!(
+            approval.decide(expire(), &at(3_600_000_001)).unwrap().len(),
+            1
+        );
+    }
+
+    #[test]
+    fn ends_only_once() {
+        let mut approval = waiting();
+        let expired = approval
+            .decide(ApprovalCommand::Expire(Expire {}), &at(i64::MAX))
+            .unwrap();
+        expired.iter().for_each(|e| approval.evolve(e));
+        let again = approval
+            .decide(ApprovalCommand::Expire(Expire {}), &at(i64::MAX))
+            .unwrap_err();
+        assert_eq!(again.problem.code, ErrorCode::WrongState);
+    }
+}
