@@ -1,0 +1,149 @@
+//! The local Apache Kafka: one KRaft node that is broker and controller.
+
+mod config;
+mod probe;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::error::{Error, Result};
+use crate::fetch::KafkaFiles;
+use crate::home::Home;
+use crate::launch::{Launch, Launcher};
+use crate::processes::Owned;
+use crate::state::write_atomically;
+use crate::supervisor::Server;
+
+/// Version that `dist/kafka/pom.xml` pins.
+pub(crate) const VERSION: &str = "4.3.0";
+const FORMAT_LIMIT: Duration = Duration::from_secs(120);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Kafka {
+    pub(crate) files: KafkaFiles,
+    pub(crate) folder: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) port: u16,
+    pub(crate) controller_port: u16,
+}
+
+impl Kafka {
+    pub(crate) fn owned(home: &Home) -> Owned {
+        Owned::Kafka {
+            properties: home.path.join("kafka/server.properties"),
+        }
+    }
+
+    fn properties(&self) -> PathBuf {
+        self.folder.join("server.properties")
+    }
+
+    /// Writes the configuration and formats the storage if that was not done before.
+    pub(crate) async fn prepare_files(
+        &self,
+        launcher: &Launcher,
+        progress: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<()> {
+        let account = &launcher.account;
+        crate::account::create_folder(&self.folder, 0o711)?;
+        account.folder(&self.folder.join("logs"), 0o700)?;
+        // Native libraries that a killed JVM unpacked there.
+        let temp = self.folder.join("tmp");
+        let _ = fs::remove_dir_all(&temp);
+        account.folder(&temp, 0o700)?;
+        write_atomically(
+            &self.folder.join("log4j2.xml"),
+            config::LOG4J2.as_bytes(),
+            0o644,
+        )?;
+        let (data, new) = (self.folder.join("data"), self.folder.join("data.new"));
+        let _ = fs::remove_dir_all(&new);
+        if !data.exists() {
+            progress("formatting the storage of Apache Kafka");
+            account.folder(&new, 0o700)?;
+            self.format(launcher, &new).await?;
+            fs::rename(&new, &data).map_err(Error::io("renaming", &new))?;
+        }
+        self.write_properties(&self.properties(), &data)
+    }
+
+    fn write_properties(&self, path: &Path, data: &Path) -> Result<()> {
+        // Settings of the user's own come last, so that they win.
+        let local = fs::read_to_string(self.folder.join("local.properties")).unwrap_or_default();
+        let text = config::server_properties(self.port, self.controller_port, data) + &local;
+        write_atomically(path, text.as_bytes(), 0o644)
+    }
+
+    async fn format(&self, launcher: &Launcher, data: &Path) -> Result<()> {
+        let properties = self.folder.join("format.properties");
+        self.write_properties(&properties, data)?;
+        let launch = self
+            .java("64m")
+            .args([
+                "kafka.tools.StorageTool",
+                "format",
+                "--cluster-id",
+                &config::cluster_id()?,
+            ])
+            .arg("--config")
+            .arg(&properties);
+        let formatted = launcher.run(&launch, "", FORMAT_LIMIT).await;
+        let _ = fs::remove_file(&properties);
+        formatted.map(drop)
+    }
+
+    fn java(&self, heap: &str) -> Launch {
+        let mut launch = Launch::new(self.files.java.clone(), "TERM");
+        launch.folder = self.folder.clone();
+        let temp = self.folder.join("tmp");
+        let log4j2 = self.folder.join("log4j2.xml");
+        launch
+            .arg(format!("-Xmx{heap}"))
+            // No file in /tmp that other users see.
+            .args([
+                "-XX:-UsePerfData",
+                "-Djava.awt.headless=true",
+                "-Dfile.encoding=UTF-8",
+            ])
+            .arg(format!("-Djava.io.tmpdir={}", temp.display()))
+            .arg(format!("-Dlog4j2.configurationFile={}", log4j2.display()))
+            .arg("-cp")
+            .arg(self.files.libs.join("*"))
+    }
+}
+
+impl Server for Kafka {
+    fn name(&self) -> &'static str {
+        "kafka"
+    }
+
+    fn log(&self) -> PathBuf {
+        self.log.clone()
+    }
+
+    fn launch(&self) -> Launch {
+        let error_file = self.folder.join("logs/hs_err_%p.log");
+        let mut launch = self.java("512m");
+        // Collector settings of Kafka's own start script.
+        let jvm = [
+            "-XX:+UseG1GC".to_owned(),
+            "-XX:MaxGCPauseMillis=20".to_owned(),
+            "-XX:InitiatingHeapOccupancyPercent=35".to_owned(),
+            "-XX:+ExitOnOutOfMemoryError".to_owned(),
+            format!("-XX:ErrorFile={}", error_file.display()),
+        ];
+        launch.args.splice(0..0, jvm.into_iter().map(Into::into));
+        launch.arg("kafka.Kafka").arg(self.properties())
+    }
+
+    async fn probe(&self) -> std::result::Result<(), String> {
+        probe::answers(self.port).await
+    }
+
+    fn stop_signals(&self) -> &'static [Signal] {
+        &[Signal::TERM]
+    }
+}
