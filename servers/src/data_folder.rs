@@ -2,9 +2,9 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::account::create_folder;
+use crate::clock::unix_s;
 use crate::error::{Error, Result};
 
 /// Room below which nothing is started, MiB: the write-ahead log alone may take that much.
@@ -103,10 +103,7 @@ fn lock(path: &Path) -> Result<File> {
         Err(TryLockError::WouldBlock) => return Err(held(path, &mut file)),
         Err(TryLockError::Error(error)) => return Err(unusable(path, &error)),
     }
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
+    let since = unix_s();
     let text = format!("{} {since}\n", std::process::id());
     file.set_len(0)
         .and_then(|()| file.rewind())

@@ -6,6 +6,7 @@
 //! that calls [`child_main`] before anything else.
 
 mod account;
+mod clock;
 mod data_folder;
 mod error;
 mod fetch;

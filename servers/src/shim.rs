@@ -7,7 +7,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use rustix::process::{Gid, Pid, Signal, Uid};
 
@@ -15,7 +15,7 @@ use rustix::process::{Gid, Pid, Signal, Uid};
 pub const CHILD_SUBCOMMAND: &str = "child";
 
 /// Exit status when the shim could not become the program.
-const EXIT_SHIM_FAILED: i32 = 125;
+const EXIT_SHIM_FAILED: u8 = 125;
 
 #[derive(Debug, PartialEq, Eq)]
 struct Request {
@@ -30,15 +30,15 @@ struct Request {
 /// the program. `args` are those after the subcommand:
 /// `--death-signal TERM|INT|KILL --parent PID [--uid N --gid N] -- program args…`.
 ///
-/// Call it before any thread is started. It never returns: a failure is written to stderr and ends
-/// the process with status 125.
-pub fn child_main(args: impl IntoIterator<Item = OsString>) -> ! {
+/// Call it before any thread is started and return from `main` what it returns: it comes back only
+/// when it failed, with status 125 and the reason on stderr.
+pub fn child_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let why = match parse(args.into_iter()) {
         Ok(request) => become_program(request),
         Err(why) => why,
     };
     eprintln!("child shim failed: {why}");
-    std::process::exit(EXIT_SHIM_FAILED)
+    ExitCode::from(EXIT_SHIM_FAILED)
 }
 
 fn become_program(request: Request) -> String {

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde::Serialize;
@@ -11,6 +11,7 @@ use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::clock::unix_s;
 use crate::error::{Error, Result};
 use crate::launch::{Launch, Launcher};
 use crate::logs;
@@ -60,10 +61,7 @@ pub struct ServerHealth {
 
 impl ServerHealth {
     fn set(&mut self, activity: Activity, pid: Option<u32>) {
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        (self.activity, self.pid, self.since) = (activity, pid, now.as_secs());
+        (self.activity, self.pid, self.since) = (activity, pid, unix_s());
     }
 }
 

@@ -4,14 +4,15 @@
 use std::error::Error;
 use std::io::Read;
 use std::path::Path;
+use std::process::ExitCode;
 
 use sovereign_servers::{CHILD_SUBCOMMAND, DataFolder, Options, Servers, child_main};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut args = std::env::args_os().skip(1);
     let subcommand = args.next().unwrap_or_default();
     if subcommand == CHILD_SUBCOMMAND {
-        child_main(args);
+        return Ok(child_main(args));
     }
     let folder = args
         .next()
@@ -20,7 +21,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(up(Path::new(&folder)))
+    runtime.block_on(up(Path::new(&folder)))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn up(path: &Path) -> Result<(), Box<dyn Error>> {

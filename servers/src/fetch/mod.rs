@@ -190,6 +190,10 @@ fn remove_left(cache: &Path, folder: &str) -> Result<()> {
     Ok(())
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "runs on a blocking thread of its own"
+)]
 fn lock(cache: &Path, progress: &dyn Fn(&str)) -> Result<File> {
     let path = cache.join("fetch.lock");
     let file = OpenOptions::new()
@@ -278,6 +282,10 @@ mod tests {
         fn folder(&self) -> String {
             "fake-1".into()
         }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "takes its time on a thread of the test"
+        )]
         fn download(&self, folder: &Path) -> Result<()> {
             self.downloads.fetch_add(1, Ordering::SeqCst);
             assert!(!folder.join("half").exists());

@@ -11,6 +11,10 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Runs a package client to its end within `limit`; its output goes to `log` and is quoted when it
 /// fails.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "runs on a blocking thread of its own"
+)]
 pub(super) fn run(command: &mut Command, what: &str, log: &Path, limit: Duration) -> Result<()> {
     let failed = |why: String| Error::Fetch {
         what: what.to_owned(),
