@@ -1,0 +1,11 @@
+//! Against a real Postgres: `SOVEREIGN_TEST_DATABASE=postgres://… cargo test`.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod append;
+mod guard_rails;
+mod outcomes;
+mod reading;
