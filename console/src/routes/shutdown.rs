@@ -1,0 +1,12 @@
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::http::state::Shared;
+
+pub(crate) async fn post(State(shared): State<Shared>) -> (StatusCode, Json<Value>) {
+    tracing::info!("shutdown requested");
+    shared.services.shutdown.request();
+    (StatusCode::ACCEPTED, Json(json!({ "stopping": true })))
+}

@@ -1,0 +1,119 @@
+mod gate;
+mod schemas;
+mod services;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Once};
+
+use reqwest::{Client, RequestBuilder};
+use sovereign_console::{Console, ConsoleOptions, Services, Token, metrics_recorder};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+pub(crate) use gate::Gate;
+pub(crate) use schemas::MemoryStore;
+pub(crate) use services::Fixed;
+
+pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// A running console with its services and a client.
+pub(crate) struct Running {
+    pub(crate) addr: SocketAddr,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) fixed: Arc<Fixed>,
+    client: Client,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+pub(crate) fn options() -> ConsoleOptions {
+    ConsoleOptions::new(Token::new(TOKEN).unwrap())
+}
+
+pub(crate) fn services(gate: &Arc<Gate>, fixed: &Arc<Fixed>) -> Services {
+    Services {
+        health: fixed.clone(),
+        metrics: metrics_recorder().unwrap(),
+        commands: gate.clone(),
+        status: fixed.clone(),
+        tasks: fixed.clone(),
+        digest: fixed.clone(),
+        views: fixed.clone(),
+        shutdown: fixed.clone(),
+        schemas: Arc::new(MemoryStore::default()),
+    }
+}
+
+pub(crate) async fn start() -> Running {
+    start_with(options()).await
+}
+
+pub(crate) async fn start_with(options: ConsoleOptions) -> Running {
+    let (gate, fixed) = (Arc::new(Gate::default()), Arc::new(Fixed::default()));
+    let console = Console::bind(options, services(&gate, &fixed))
+        .await
+        .unwrap();
+    let addr = console.local_addr();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(console.run(async {
+        let _ = stopped.await;
+    }));
+    Running {
+        addr,
+        gate,
+        fixed,
+        client: client(),
+        stop: Some(stop),
+        task,
+    }
+}
+
+fn client() -> Client {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .unwrap();
+    });
+    Client::builder().no_proxy().build().unwrap()
+}
+
+impl Running {
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
+        self.client.get(self.url(path))
+    }
+
+    pub(crate) fn post(&self, path: &str) -> RequestBuilder {
+        self.client.post(self.url(path))
+    }
+
+    pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {
+        self.client.request(method.parse().unwrap(), self.url(path))
+    }
+
+    /// Sends bytes as they are and returns all that comes back until the connection closes.
+    pub(crate) async fn raw(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.addr).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // a reset after the answer is as good as an end
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    pub(crate) fn ask_to_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    /// Stops the console and waits for it.
+    pub(crate) async fn stop(mut self) {
+        self.ask_to_stop();
+        self.task.await.unwrap();
+    }
+}
