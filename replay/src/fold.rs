@@ -1,0 +1,153 @@
+use std::time::Instant;
+
+use serde::Serialize;
+use sovereign_aggregates::AnyState;
+use sovereign_schemas::avro::{DecodeError, EventGroup as _};
+use sovereign_schemas::chain::Head;
+use sovereign_schemas::events::{AgentEvent, ApprovalEvent, TradeEvent};
+use sovereign_schemas::{Digest, Position};
+
+use crate::check::{self, printable};
+use crate::digest::{AggregateDigest, combine};
+use crate::pipeline::{Compare, Visitor, run};
+use crate::source::{View, aggregate_type};
+use crate::table::Table;
+use crate::{Difference, Digests, Options, Range, ReplayError, RunManifest, Source, What};
+
+/// What a replay found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReplayReport {
+    /// First position.
+    pub first: Position,
+    /// Last position; one before `first` if the range was empty.
+    pub last: Position,
+    /// Events folded.
+    pub events: u64,
+    /// The end of the chain.
+    pub head: Head,
+    /// The states' digests.
+    pub digests: Digests,
+    /// Aggregates met.
+    pub aggregates: u64,
+    /// The range does not start at position 1: states started empty, and the digests compare only
+    /// with those of the same range.
+    pub partial: bool,
+    /// What it rested on.
+    pub manifest: RunManifest,
+    /// How long it took, milliseconds.
+    pub duration_ms: u64,
+    /// Events in a second.
+    pub events_per_s: u64,
+}
+
+struct Fold {
+    states: Table<AnyState>,
+    scratch: Vec<u8>,
+}
+
+fn apply(state: &mut AnyState, event: &View<'_>) -> Result<(), DecodeError> {
+    let View {
+        event_type,
+        event_version,
+        payload,
+        ..
+    } = *event;
+    match state {
+        AnyState::Agent(state) => {
+            state.evolve(&AgentEvent::decode(event_type, event_version, payload)?);
+        }
+        AnyState::Trade(state) => {
+            state.evolve(&TradeEvent::decode(event_type, event_version, payload)?);
+        }
+        AnyState::Approval(state) => {
+            state.evolve(&ApprovalEvent::decode(event_type, event_version, payload)?);
+        }
+    }
+    Ok(())
+}
+
+impl Visitor for Fold {
+    type Output = Vec<AggregateDigest>;
+
+    fn visit(&mut self, event: &View<'_>, previous: &Digest, key: u64) -> Result<(), Difference> {
+        check::link(previous, event, &mut self.scratch)?;
+        let state = self.states.advance(key, event, || {
+            let known = aggregate_type(event.aggregate_type).map(AnyState::new);
+            known.ok_or_else(|| {
+                Difference::new(
+                    event.position,
+                    What::Undecodable,
+                    "an aggregate type that this build knows",
+                    printable(event.aggregate_type),
+                )
+            })
+        })?;
+        apply(state, event).map_err(|error| check::undecodable(event, &error))
+    }
+
+    fn finish(self) -> Self::Output {
+        let entries = self.states.into_entries().into_iter();
+        entries
+            .map(|e| AggregateDigest::new(e.id, e.sequence, &e.value))
+            .collect()
+    }
+}
+
+/// Events in a second, for reports.
+pub(crate) fn rate(events: u64, started: Instant) -> (u64, u64) {
+    let elapsed = started.elapsed();
+    let per_s = events as f64 / elapsed.as_secs_f64().max(1e-9);
+    (
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        per_s as u64,
+    )
+}
+
+/// Folds a range into states and reports their digests, which are the same for any source, number
+/// of threads and batch size. Each event's link and sequence are checked before it is folded.
+/// `progress` is told the last position read.
+///
+/// # Errors
+/// [`ReplayError::Difference`] names the first event that is missing, does not continue the chain
+/// or cannot be decoded.
+pub async fn replay(
+    source: impl Into<Source<'_>>,
+    range: Range,
+    options: Options,
+    progress: &mut (dyn FnMut(Position) + Send),
+) -> Result<ReplayReport, ReplayError> {
+    let started = Instant::now();
+    let make = |first: Position| Fold {
+        states: Table::new(first != Position(1)),
+        scratch: Vec::with_capacity(256),
+    };
+    let mut source = source.into();
+    let done = run(
+        &mut source,
+        range,
+        None,
+        options,
+        Compare::default(),
+        make,
+        progress,
+    )
+    .await?;
+    let aggregates: Vec<_> = done.outputs.into_iter().flatten().collect();
+    let count = aggregates.len() as u64;
+    let digests = combine(aggregates);
+    let (first, head) = (done.first, done.head);
+    let events = head.position.0 + 1 - first.0;
+    let (duration_ms, events_per_s) = rate(events, started);
+    Ok(ReplayReport {
+        first,
+        last: head.position,
+        events,
+        head,
+        digests,
+        aggregates: count,
+        partial: first != Position(1),
+        manifest: RunManifest::new(first, head.position, head.hash),
+        duration_ms,
+        events_per_s,
+    })
+}
