@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod checkpoints;
 mod connect;
 mod error;
 mod flush;
@@ -13,17 +14,20 @@ mod gate;
 mod keys;
 mod migrate;
 mod read;
+mod registry;
 mod ring;
 mod row;
 mod shared;
 mod tail;
 mod writer;
 
+pub use checkpoints::Checkpoints;
 pub use error::StoreError;
 pub use flush::Durability;
 pub use gate::{Gate, RawCommand};
 pub use keys::KeyStore;
 pub use read::{Filter, LedgerLog, LedgerReader};
+pub use registry::{SchemaRegistry, Setting, StoredSchema};
 pub use shared::LedgerHealth;
 pub use tail::LedgerTail;
 pub use writer::{Ledger, LedgerOptions, LiveState};

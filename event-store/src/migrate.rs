@@ -31,6 +31,11 @@ pub(crate) const LEDGER: Migrations = Migrations {
             name: "registry",
             sql: include_str!("../migrations/ledger-0002-registry.sql"),
         },
+        Migration {
+            version: 3,
+            name: "checkpoints",
+            sql: include_str!("../migrations/ledger-0003-checkpoints.sql"),
+        },
     ],
 };
 

@@ -2,5 +2,6 @@
 //!
 //! Nothing in this room does I/O or reads a clock or a random number; callers bring them.
 
+pub mod admit;
 pub mod scrub;
 pub mod seal;

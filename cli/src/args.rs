@@ -1,0 +1,296 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Event-sourced engine for organisations of autonomous agents.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 verification found a difference, 4
+/// refused by policy or guard, 5 a server could not be reached, 6 timed out, 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "sovereign", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Data folder of the engine; `./.sovereign` if neither is given.
+    #[arg(long, global = true, env = "SOVEREIGN_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// One JSON object, or NDJSON for lists, on stdout.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// No progress and no hints on stderr.
+    #[arg(long, global = true)]
+    pub(crate) quiet: bool,
+    /// No colours, also on a terminal.
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the engine, with its own PostgreSQL and Kafka where no address is given.
+    Up(Box<UpArgs>),
+    /// Stop the engine cleanly.
+    Down,
+    /// Say how the engine is and where its parts are.
+    Status,
+    /// Send commands, one JSON object a line; one outcome line each, in input order.
+    Send(FileArgs),
+    /// Show events, with texts unsealed for the owner of the data folder.
+    Log(LogArgs),
+    /// Check density, order, chain and copies; exit 3 names the first bad position.
+    Verify(VerifyArgs),
+    /// Fold a range of events and print digests of the state.
+    Replay(ReplayArgs),
+    /// Write a recorded file that `verify` and `replay` read with no server.
+    Export(ExportArgs),
+    /// Remove secrets from text.
+    Scrub(ScrubArgs),
+    /// Keys of sealed text.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Work through market bars with the built-in agents, then report.
+    Trade(TradeArgs),
+    /// List agents with their states.
+    Agents,
+    /// Requests that wait for a human.
+    #[command(subcommand)]
+    Approvals(ApprovalsCommand),
+    /// The views that events are folded into.
+    #[command(subcommand)]
+    Views(ViewsCommand),
+    /// Print shell completions.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Become a supervised server; for the engine's own use.
+    #[command(hide = true, disable_help_flag = true)]
+    Child {
+        /// Passed on as they are.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UpArgs {
+    /// An existing PostgreSQL 17 or newer instead of one of our own.
+    #[arg(long, env = "SOVEREIGN_DATABASE", value_name = "URL", hide_env_values = true)]
+    pub(crate) database: Option<String>,
+    /// The database for subject keys, apart from the ledger; `--database` if not given.
+    #[arg(long, env = "SOVEREIGN_KEYS_DATABASE", value_name = "URL", hide_env_values = true)]
+    pub(crate) keys_database: Option<String>,
+    /// An existing Kafka instead of one of our own: host:port, separated by commas.
+    #[arg(long, env = "SOVEREIGN_BROKERS", value_name = "LIST")]
+    pub(crate) brokers: Option<String>,
+    /// librdkafka client properties for TLS and SASL, one `name=value` a line.
+    #[arg(long, env = "SOVEREIGN_KAFKA_PROPERTIES", value_name = "FILE")]
+    pub(crate) kafka_properties: Option<PathBuf>,
+    /// An existing Confluent-compatible schema registry instead of our own.
+    #[arg(long, env = "SOVEREIGN_REGISTRY", value_name = "URL", hide_env_values = true)]
+    pub(crate) registry: Option<String>,
+    /// Where the HTTP API listens; a free loopback port, kept over restarts, if not given.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Allow an address of `--listen` that other machines can reach.
+    #[arg(long)]
+    pub(crate) listen_beyond_loopback: bool,
+    /// Settings: departments. `sovereign.toml` in the data folder if not given.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Stay in the foreground and log to stderr.
+    #[arg(long)]
+    pub(crate) foreground: bool,
+    /// Be content if a healthy engine holds the data folder already.
+    #[arg(long)]
+    pub(crate) ensure: bool,
+    /// Report steps as JSON on stdout, for the process that waits for us.
+    #[arg(long, hide = true)]
+    pub(crate) report: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FileArgs {
+    /// A file, or `-` for standard input.
+    #[arg(default_value = "-", value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+/// Where a range of events starts: a position or a moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Start {
+    Position(u64),
+    Time(sovereign_schemas::Timestamp),
+}
+
+fn start(text: &str) -> Result<Start, String> {
+    if let Ok(position) = text.parse::<u64>() {
+        if position == 0 {
+            return Err("positions start at 1".to_owned());
+        }
+        return Ok(Start::Position(position));
+    }
+    text.parse().map(Start::Time).map_err(|e| format!("expected a position, or a moment: {e}"))
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LogArgs {
+    /// First position, or the moment from which on.
+    #[arg(long, value_parser = start, value_name = "P|TIME")]
+    pub(crate) from: Option<Start>,
+    /// Last position.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "P")]
+    pub(crate) to: Option<u64>,
+    /// Only events of this department, by name or number.
+    #[arg(long, value_name = "D")]
+    pub(crate) department: Option<String>,
+    /// Only events of this aggregate.
+    #[arg(long, value_name = "TYPE/ID")]
+    pub(crate) aggregate: Option<String>,
+    /// Go on with new events, read from Kafka.
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Leave texts sealed.
+    #[arg(long)]
+    pub(crate) sealed: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Range {
+    /// First position.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "P")]
+    pub(crate) from: Option<u64>,
+    /// Last position.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "P")]
+    pub(crate) to: Option<u64>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct VerifyArgs {
+    /// `ledger`, `kafka`, or a recorded file.
+    #[arg(long, default_value = "ledger", value_name = "ledger|kafka|FILE")]
+    pub(crate) source: String,
+    #[command(flatten)]
+    pub(crate) range: Range,
+    /// Also compare event by event with this copy.
+    #[arg(long, value_name = "ledger|kafka|FILE")]
+    pub(crate) against: Option<String>,
+    #[command(flatten)]
+    pub(crate) work: Work,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Work {
+    /// Threads that check and fold, 1 to 64; the result does not depend on it.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) threads: u16,
+    /// Events read at once, 1 to 100,000; the result does not depend on it.
+    #[arg(long, default_value_t = 4_096, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) batch: u32,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReplayArgs {
+    /// `ledger`, `kafka`, or a recorded file.
+    #[arg(long, default_value = "ledger", value_name = "ledger|kafka|FILE")]
+    pub(crate) source: String,
+    #[command(flatten)]
+    pub(crate) range: Range,
+    /// Refuse sources that need the network.
+    #[arg(long)]
+    pub(crate) offline: bool,
+    #[command(flatten)]
+    pub(crate) work: Work,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ExportArgs {
+    /// The file to write; it must not exist.
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) range: Range,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ScrubArgs {
+    /// A file, or `-` for standard input.
+    #[arg(default_value = "-", value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Write what was found as NDJSON: label, rule, start, end (bytes of the input), line.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) findings: Option<PathBuf>,
+    /// Treat each line as a text of its own.
+    #[arg(long)]
+    pub(crate) lines: bool,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Print the key of one subject, for reading its texts elsewhere.
+    Show {
+        /// Whose texts: an agent id, or the person a command named.
+        #[arg(long, value_name = "S")]
+        subject: String,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TradeArgs {
+    /// Daily bars as CSV, also gzipped: symbol, date, open, high, low, close, volume.
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum ApprovalsCommand {
+    /// List requests; only those that wait, unless all are wanted.
+    List {
+        /// Also those that ended.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one request.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Say no.
+    Deny {
+        /// Its id.
+        id: String,
+        /// Why, in words; it is scrubbed and sealed.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ViewName {
+    Agents,
+    Trades,
+    Approvals,
+    Departments,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum ViewsCommand {
+    /// Throw the rows of a view away and fold them again from position 1.
+    Rebuild {
+        /// Which view.
+        view: ViewName,
+    },
+    /// Print the rows of a view as NDJSON.
+    Show {
+        /// Which view.
+        view: ViewName,
+    },
+}

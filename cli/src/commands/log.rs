@@ -1,0 +1,231 @@
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Value, json};
+use sovereign_aggregates::AnyEvent;
+use sovereign_event_store::{Filter, LedgerReader};
+use sovereign_kafka::{Start as From, Subscription, SubscriptionError};
+use sovereign_schemas::{
+    Departments, ErrorCode, Position, Problem, RecordedEvent, Text, Uuid,
+};
+
+use super::source::{departments, kafka_options, ledger, state};
+use crate::args::{LogArgs, Start};
+use crate::failure::{Failure, Result};
+use crate::location::{EngineState, Location};
+use crate::output::{Output, Tone};
+use crate::reveal::Revealer;
+
+/// Events in one read.
+const PAGE: usize = 1_000;
+/// Events held back while an earlier one is still on its way from another partition.
+const REORDER_MAX: usize = 10_000;
+
+/// Shows events from the ledger, and with `--follow` goes on with what Kafka brings.
+pub(crate) async fn run(location: &Location, output: Output, args: LogArgs) -> Result<()> {
+    let state = state(location)?;
+    let departments = departments(&state)?;
+    let filter = filter(&args, &departments)?;
+    let reader = ledger(&state)?;
+    let revealer = if args.sealed { None } else { Revealer::open(location, &state).await? };
+    let mut printer = Printer { output, departments, revealer };
+    let after = match args.from {
+        None => Position::START,
+        Some(Start::Position(from)) => Position(from - 1),
+        Some(Start::Time(time)) => {
+            let first = reader.position_at(time).await.map_err(|e| e.problem())?;
+            Position(first.0.saturating_sub(1))
+        }
+    };
+    let last = args.to.map(Position);
+    let reached = page_through(&reader, &filter, after, last, &mut printer).await?;
+    if args.follow && last.is_none_or(|last| last > reached) {
+        follow(&state, &args, &filter, reached, last, &mut printer).await?;
+    }
+    Ok(())
+}
+
+fn filter(args: &LogArgs, departments: &Departments) -> Result<Filter> {
+    let mut filter = Filter::default();
+    if let Some(name) = &args.department {
+        filter.department = Some(departments.find(name)?.id);
+    }
+    if let Some(aggregate) = &args.aggregate {
+        let Some((kind, id)) = aggregate.split_once('/') else {
+            return Err(Problem::new(ErrorCode::InvalidUsage, "an aggregate is written TYPE/ID")
+                .field("--aggregate")
+                .found(aggregate)
+                .expected("such as agent/trader-aapl")
+                .into());
+        };
+        filter.aggregate_type = Some(kind.parse::<sovereign_schemas::AggregateType>()?);
+        filter.aggregate_id = Some(id.to_owned());
+    }
+    Ok(filter)
+}
+
+async fn page_through(
+    reader: &LedgerReader,
+    filter: &Filter,
+    mut after: Position,
+    last: Option<Position>,
+    printer: &mut Printer,
+) -> Result<Position> {
+    let head = reader.head().await.map_err(|e| e.problem())?.position;
+    let end = last.map_or(head, |last| last.min(head));
+    while after < end {
+        let (events, reached) =
+            reader.read_filtered(after, PAGE, filter).await.map_err(|e| e.problem())?;
+        for event in events.iter().filter(|e| e.position() <= end) {
+            printer.print(event).await?;
+        }
+        if reached <= after {
+            break;
+        }
+        after = reached;
+    }
+    Ok(after.min(end))
+}
+
+async fn follow(
+    state: &EngineState,
+    args: &LogArgs,
+    filter: &Filter,
+    reached: Position,
+    last: Option<Position>,
+    printer: &mut Printer,
+) -> Result<()> {
+    let mut builder =
+        Subscription::builder(kafka_options(state)).start(From::Position(reached.next()));
+    if let Some(department) = filter.department.and_then(|d| printer.departments.get(d)) {
+        builder = builder.departments([department.name.as_str()]);
+    }
+    if let Some(kind) = filter.aggregate_type {
+        builder = builder.aggregate_type(kind);
+    }
+    if let Some(id) = &filter.aggregate_id {
+        builder = builder.aggregate_id(id);
+    }
+    let mut subscription = builder.open().await.map_err(|e| e.problem())?;
+    // without a filter positions are dense, so the order of the ledger can be kept over partitions
+    let dense = args.department.is_none() && args.aggregate.is_none();
+    let mut waiting: BTreeMap<Position, RecordedEvent> = BTreeMap::new();
+    let mut expected = reached.next();
+    loop {
+        let event = match subscription.next().await {
+            Ok(delivery) => delivery.event,
+            Err(error @ SubscriptionError::Poison(_)) => {
+                printer.output.hint(format!("skipped: {error}"));
+                continue;
+            }
+            Err(error) => return Err(Failure::new(error.code(), error.to_string())),
+        };
+        if event.position() < expected {
+            continue;
+        }
+        waiting.insert(event.position(), event);
+        while let Some(entry) = waiting.first_entry() {
+            let ready = !dense || *entry.key() == expected;
+            if !ready && waiting.len() < REORDER_MAX {
+                break;
+            }
+            let Some((position, event)) = waiting.pop_first() else { break };
+            if last.is_some_and(|last| position > last) {
+                return Ok(());
+            }
+            printer.print(&event).await?;
+            expected = position.next();
+            if Some(position) == last {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Prints one event a line.
+struct Printer {
+    output: Output,
+    departments: Departments,
+    revealer: Option<Revealer>,
+}
+
+impl Printer {
+    async fn print(&mut self, event: &RecordedEvent) -> Result<()> {
+        let data = self.data(event).await;
+        let header = &event.header;
+        let department = self.departments.get(header.department);
+        let department =
+            department.map_or_else(|| header.department.to_string(), |d| d.name.to_string());
+        if self.output.json {
+            return self.output.object(&json!({
+                "position": header.position, "event_id": header.event_id,
+                "aggregate_type": header.aggregate_type, "aggregate_id": header.aggregate_id,
+                "sequence": header.sequence, "event_type": header.event_type,
+                "event_version": header.event_version, "department": department,
+                "actor": header.actor, "command_id": header.command_id,
+                "correlation_id": header.correlation_id, "causation_id": header.causation_id,
+                "recorded_at": header.recorded_at, "traceparent": event.traceparent,
+                "hash": event.hash, "data": data,
+            }));
+        }
+        let fields: Vec<String> = data
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| match value {
+                Value::String(text) => format!("{name}={text}"),
+                other => format!("{name}={other}"),
+            })
+            .collect();
+        self.output.line(format!(
+            "{} {} {:12} {}/{} {}  {}",
+            self.output.paint(Tone::Strong, &format!("{:>8}", header.position)),
+            self.output.paint(Tone::Dim, &header.recorded_at.to_string()),
+            department,
+            header.aggregate_type,
+            header.aggregate_id,
+            header.event_type,
+            fields.join(" "),
+        ))
+    }
+
+    /// The payload with its texts, as far as they may and can be read.
+    async fn data(&mut self, event: &RecordedEvent) -> Value {
+        let decoded = match AnyEvent::decode(event) {
+            Ok(decoded) => decoded,
+            Err(error) => return json!({ "undecodable": error.to_string() }),
+        };
+        let found: RefCell<Vec<Text>> = RefCell::default();
+        let sealed = decoded.json(&|text: &Text| {
+            found.borrow_mut().push(text.clone());
+            sealed(text)
+        });
+        let found = found.into_inner();
+        let Some(revealer) = self.revealer.as_mut().filter(|_| !found.is_empty()) else {
+            return sealed;
+        };
+        let mut texts: HashMap<(Uuid, u64), String> = HashMap::new();
+        for text in &found {
+            if let Some(plain) = revealer.reveal(text).await {
+                texts.insert((text.key_id(), text.index()), plain);
+            }
+        }
+        decoded.json(&|text: &Text| match texts.get(&(text.key_id(), text.index())) {
+            Some(plain) => plain.as_str().into(),
+            None => self::sealed(text),
+        })
+    }
+}
+
+/// A text that stays closed: everything that its key's holder needs. Plain text is not closed.
+fn sealed(text: &Text) -> Value {
+    match text.as_plain() {
+        Some(plain) => plain.into(),
+        None => json!({ "key_id": text.key_id(), "index": text.index(),
+            "nonce": hex(text.nonce()), "bytes": hex(text.bytes()) }),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

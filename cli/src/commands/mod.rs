@@ -1,0 +1,18 @@
+//! One file per command.
+
+pub(crate) mod agents;
+pub(crate) mod approvals;
+pub(crate) mod down;
+pub(crate) mod export;
+pub(crate) mod keys;
+pub(crate) mod log;
+pub(crate) mod replay;
+pub(crate) mod scrub;
+pub(crate) mod send;
+pub(crate) mod source;
+pub(crate) mod status;
+pub(crate) mod trade;
+mod trade_report;
+pub(crate) mod up;
+pub(crate) mod verify;
+pub(crate) mod views;

@@ -1,0 +1,64 @@
+//! `sovereign.toml`: what an organisation configures.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use sovereign_schemas::{Department, Departments, ErrorCode, Problem};
+
+use crate::failure::Result;
+
+/// Settings of one engine.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Config {
+    pub(crate) departments: Departments,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    departments: Vec<Department>,
+}
+
+/// Reads the file; the defaults if there is none.
+pub(crate) fn load(path: Option<&Path>) -> Result<Config> {
+    let Some(path) = path else { return Ok(Config::default()) };
+    let text = std::fs::read_to_string(path).map_err(|e| crate::failure::file(path, &e))?;
+    Ok(parse(&text).map_err(|p| p.found(path.display().to_string()))?)
+}
+
+fn parse(text: &str) -> Result<Config, Problem> {
+    let file: File = toml::from_str(text).map_err(|e| {
+        let line = e.span().map(|s| text[..s.start.min(text.len())].matches('\n').count() as u64 + 1);
+        let problem = Problem::new(ErrorCode::InvalidConfig, e.message().to_owned());
+        match line {
+            Some(line) => problem.line(line),
+            None => problem,
+        }
+    })?;
+    if file.departments.is_empty() {
+        return Ok(Config::default());
+    }
+    let departments = Departments::new(file.departments)
+        .map_err(|e| Problem::new(ErrorCode::InvalidConfig, e.to_string()).field("departments"))?;
+    Ok(Config { departments })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_setting_is_named_with_its_line() {
+        let problem = parse("[[departments]]\nid = 1\nnam = \"x\"\n").unwrap_err();
+        assert_eq!(problem.code, ErrorCode::InvalidConfig);
+        assert_eq!(problem.line, Some(3));
+        let problem = parse("[[departments]]\nid = 1\nname = \"orchestrator\"\n").unwrap_err();
+        assert!(problem.message.contains("is missing"), "{problem}");
+    }
+
+    #[test]
+    fn an_empty_file_means_the_defaults() {
+        assert_eq!(parse("").unwrap().departments, Departments::default());
+    }
+}

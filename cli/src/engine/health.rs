@@ -1,0 +1,135 @@
+//! How the engine is, by part.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sovereign_console::{Health, HealthSource, PartHealth, StatusSource};
+use sovereign_kafka::RelayState;
+use sovereign_schemas::{ErrorCode, Problem};
+
+use super::parts::Parts;
+
+fn failed(healthy: bool, lag: Option<u64>, detail: Value, problem: Option<Problem>) -> PartHealth {
+    PartHealth { healthy, since: None, lag, detail, problem: problem.filter(|_| !healthy) }
+}
+
+impl Parts {
+    fn ledger_health(&self) -> PartHealth {
+        let health = self.ledger.health();
+        let message = health.last_error.clone().unwrap_or_else(|| "queue is full".to_owned());
+        let code =
+            if health.database_reachable { ErrorCode::Busy } else { ErrorCode::DatabaseUnreachable };
+        let mut part =
+            failed(health.healthy, None, json!(health), Some(Problem::new(code, message)));
+        part.since = Some(health.database_since);
+        part
+    }
+
+    fn relay_health(&self) -> PartHealth {
+        let Some(relay) = self.relay.get() else {
+            let problem = Problem::new(ErrorCode::BrokerUnreachable, "relay has not started yet");
+            return PartHealth::failed(problem);
+        };
+        let health = relay.health();
+        let problem = match &health.state {
+            RelayState::Stopped { problem } => problem.clone(),
+            _ => Problem::new(ErrorCode::BrokerUnreachable, "relay makes no progress"),
+        };
+        failed(health.healthy, Some(health.lag), json!(health), Some(problem))
+    }
+
+    fn views_health(&self) -> PartHealth {
+        let head = self.ledger.flushed().position;
+        let health = self.views.health(Some(head));
+        let bad = health.projections.iter().find(|(_, v)| !v.healthy);
+        let problem = bad.map(|(name, view)| match &view.problem {
+            Some(problem) => problem.clone().field(*name),
+            None => Problem::new(ErrorCode::ProjectionFailed, "view makes no progress").field(*name),
+        });
+        let lag = health.projections.values().filter_map(|v| v.lag).max();
+        failed(health.healthy, lag, json!(health.projections), problem)
+    }
+
+    fn servers_health(&self) -> Option<PartHealth> {
+        let health = self.servers.as_ref()?.health();
+        let detail = json!(health);
+        let running = |name: &str| {
+            detail[name].is_null() || detail[name]["activity"] == json!("running")
+        };
+        let bad = ["postgres", "kafka"].into_iter().find(|name| !running(name));
+        let problem = bad.map(|name| {
+            let activity = detail[name]["activity"].as_str().unwrap_or("gone");
+            Problem::new(ErrorCode::ServerFailed, format!("{name} is {activity}")).field(name)
+        });
+        Some(failed(bad.is_none(), None, detail.clone(), problem))
+    }
+
+    fn agents_health(&self) -> PartHealth {
+        let Some(agents) = self.agents.get() else {
+            return PartHealth::failed(Problem::new(ErrorCode::Busy, "agents have not started yet"));
+        };
+        let health = agents.health();
+        let problem = health.problems.values().next().cloned();
+        let head = self.ledger.flushed().position.0;
+        let lag = head.saturating_sub(health.position.0);
+        failed(health.healthy, Some(lag), json!(health), problem)
+    }
+}
+
+#[async_trait]
+impl HealthSource for Parts {
+    async fn health(&self) -> Health {
+        let mut parts = BTreeMap::from([
+            ("ledger".to_owned(), self.ledger_health()),
+            ("relay".to_owned(), self.relay_health()),
+            ("views".to_owned(), self.views_health()),
+            ("agents".to_owned(), self.agents_health()),
+        ]);
+        if let Some(servers) = self.servers_health() {
+            parts.insert("servers".to_owned(), servers);
+        }
+        Health::of(self.ledger.flushed().position, parts)
+    }
+}
+
+#[async_trait]
+impl StatusSource for Parts {
+    async fn status(&self) -> Result<Value, Problem> {
+        let health = HealthSource::health(self).await;
+        let Some(state) = self.state.get() else {
+            return Err(Problem::new(ErrorCode::Busy, "engine is still starting"));
+        };
+        let head = self.ledger.flushed();
+        let part = |name: &str| health.parts.get(name);
+        let mut relay = part("relay").map_or(Value::Null, |p| p.detail.clone());
+        if relay.is_null() {
+            relay = json!({ "position": 0 });
+        }
+        relay["healthy"] = part("relay").is_some_and(|p| p.healthy).into();
+        relay["problem"] = json!(part("relay").and_then(|p| p.problem.clone()));
+        let problems: BTreeMap<_, _> = health
+            .parts
+            .iter()
+            .filter_map(|(name, part)| Some((name, part.problem.as_ref()?)))
+            .collect();
+        Ok(json!({
+            "healthy": health.healthy,
+            "head": head.position,
+            "head_hash": head.hash,
+            "database": state.database,
+            "brokers": state.brokers,
+            "registry": state.registry,
+            "console": state.console,
+            "pid": state.pid,
+            "started_at": state.started_at,
+            "version": env!("CARGO_PKG_VERSION"),
+            "relay": relay,
+            "projections": part("views").map(|p| p.detail.clone()),
+            "servers": part("servers").map(|p| p.detail.clone()),
+            "agents": part("agents").map(|p| p.detail.clone()),
+            "task": self.agents.get().map(sovereign_agents::RunnerHandle::progress),
+            "problems": problems,
+        }))
+    }
+}

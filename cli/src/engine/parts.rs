@@ -1,0 +1,63 @@
+//! What runs, and how it is stopped.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use sovereign_agents::RunnerHandle;
+use sovereign_agents::market::MarketFolder;
+use sovereign_event_store::Ledger;
+use sovereign_kafka::RelayHandle;
+use sovereign_projections::ProjectorHandle;
+use sovereign_servers::Servers;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::location::{EngineState, Location};
+
+/// The last requests may take so long once the engine stops.
+const CONSOLE_STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// The parts that others look at. Those that start after the API are set once.
+pub(crate) struct Parts {
+    pub(super) ledger: Ledger,
+    pub(super) servers: Option<Arc<Servers>>,
+    pub(super) views: ProjectorHandle,
+    pub(super) relay: OnceLock<RelayHandle>,
+    pub(super) agents: OnceLock<RunnerHandle>,
+    pub(super) market: MarketFolder,
+    pub(super) state: OnceLock<EngineState>,
+    pub(super) stop: watch::Sender<bool>,
+}
+
+/// A running engine.
+pub(crate) struct Engine {
+    pub(super) parts: Arc<Parts>,
+    pub(super) console: JoinHandle<()>,
+    /// Held until the end: no second engine may use the folder.
+    pub(super) folder: sovereign_servers::DataFolder,
+}
+
+impl Engine {
+    /// What takes work first, what carries it last; the servers at the very end.
+    pub(super) async fn stop(self, location: &Location) {
+        let Self { parts, console, folder } = self;
+        if let Some(agents) = parts.agents.get() {
+            agents.stop().await;
+        }
+        if tokio::time::timeout(CONSOLE_STOP_LIMIT, console).await.is_err() {
+            tracing::warn!("requests were cut off");
+        }
+        parts.ledger.close().await;
+        if let Some(relay) = parts.relay.get() {
+            relay.stop().await;
+        }
+        parts.views.stop().await;
+        if let Some(servers) = &parts.servers {
+            servers.stop().await;
+        }
+        if let Err(error) = std::fs::remove_file(location.path("engine.json")) {
+            tracing::warn!(%error, "engine.json stays");
+        }
+        drop(folder);
+    }
+}

@@ -1,0 +1,326 @@
+//! Putting the engine together.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use sovereign_agents::market::MarketFolder;
+use sovereign_agents::{Runner, RunnerOptions, SystemClock};
+use sovereign_console::{
+    Console, ConsoleOptions, HealthSource as _, Services, Token, metrics_recorder,
+};
+use sovereign_event_store::{Checkpoints, Gate, KeyStore, Ledger, LedgerOptions};
+use sovereign_guard::seal::MasterKey;
+use sovereign_kafka::{
+    KafkaOptions, RegistryOptions, Relay, RelayOptions, SchemaIds, TopicSettings, ensure_topics,
+};
+use sovereign_projections::{Projector, ViewsOptions, ViewsStore};
+use sovereign_schemas::{Departments, ErrorCode, Problem, Timestamp};
+use sovereign_servers::{DataFolder, Options, Servers, Wanted};
+use tokio::sync::watch;
+
+use super::gateway::Door;
+use super::parts::{Engine, Parts};
+use super::registry::Registry;
+use super::services::{AgentCheckpoints, Probe};
+use super::{Reporter, servers};
+use crate::args::UpArgs;
+use crate::config;
+use crate::failure::{Failure, Result, internal};
+use crate::location::{EngineState, Location, write_private};
+
+/// How long a started engine may take until every part is healthy.
+const HEALTHY_LIMIT: Duration = Duration::from_secs(60);
+
+pub(super) async fn start(
+    location: &Location,
+    reporter: &Reporter,
+    args: UpArgs,
+    stop: watch::Sender<bool>,
+) -> Result<Engine> {
+    let folder = DataFolder::open(&location.folder).map_err(|e| servers::problem(&e))?;
+    let config_path = args.config.clone().or_else(|| {
+        Some(location.path("sovereign.toml")).filter(|path| path.exists())
+    });
+    let departments = config::load(config_path.as_deref())?.departments;
+    let kafka_properties = properties(args.kafka_properties.as_deref())?;
+    let metrics = metrics_recorder().map_err(internal)?;
+    let local = local_servers(&folder, reporter, &args).await?;
+    let addresses = Addresses::new(&args, local.as_deref())?;
+    let started = assemble(
+        location,
+        reporter,
+        &args,
+        Assembly { folder, config_path, departments, kafka_properties, metrics, addresses, stop },
+        local.clone(),
+    )
+    .await;
+    if started.is_err()
+        && let Some(servers) = local
+    {
+        servers.stop().await;
+    }
+    started
+}
+
+struct Assembly {
+    folder: DataFolder,
+    config_path: Option<std::path::PathBuf>,
+    departments: Departments,
+    kafka_properties: BTreeMap<String, String>,
+    metrics: sovereign_console::MetricsHandle,
+    addresses: Addresses,
+    stop: watch::Sender<bool>,
+}
+
+/// Where the servers are, ours or others'.
+struct Addresses {
+    database: String,
+    keys_database: String,
+    brokers: String,
+}
+
+impl Addresses {
+    fn new(args: &UpArgs, local: Option<&Servers>) -> Result<Self> {
+        let own = |url: Option<&sovereign_servers::SecretUrl>| url.map(|u| u.expose().to_owned());
+        let missing = || internal("a local server has no address");
+        let database = args.database.clone();
+        let database = database.or_else(|| own(local?.database_url())).ok_or_else(missing)?;
+        let keys_database = args
+            .keys_database
+            .clone()
+            .or_else(|| args.database.clone())
+            .or_else(|| own(local?.keys_database_url()))
+            .ok_or_else(missing)?;
+        let brokers = args.brokers.clone();
+        let brokers =
+            brokers.or_else(|| local?.brokers().map(str::to_owned)).ok_or_else(missing)?;
+        Ok(Self { database, keys_database, brokers })
+    }
+}
+
+async fn local_servers(
+    folder: &DataFolder,
+    reporter: &Reporter,
+    args: &UpArgs,
+) -> Result<Option<Arc<Servers>>> {
+    let wanted = Wanted { postgres: args.database.is_none(), kafka: args.brokers.is_none() };
+    if !wanted.postgres && !wanted.kafka {
+        return Ok(None);
+    }
+    reporter.step("starting local servers");
+    let to = reporter.clone();
+    let options = Options {
+        wanted,
+        progress: Arc::new(move |step: &str| to.step(step)),
+        ..Options::default()
+    };
+    let servers = Servers::start(folder, options).await.map_err(|e| servers::problem(&e))?;
+    Ok(Some(Arc::new(servers)))
+}
+
+async fn assemble(
+    location: &Location,
+    reporter: &Reporter,
+    args: &UpArgs,
+    assembly: Assembly,
+    local: Option<Arc<Servers>>,
+) -> Result<Engine> {
+    let Assembly { folder, config_path, departments, kafka_properties, metrics, addresses, stop } =
+        assembly;
+    reporter.step("opening the ledger");
+    let options = LedgerOptions::new(&addresses.database, departments.clone());
+    let ledger = Ledger::open(options).await.map_err(|e| e.problem())?;
+    let master = MasterKey::from_hex(&secret(&location.path("master.key"))?)
+        .map_err(|e| Problem::new(ErrorCode::KeyMissing, format!("master.key: {e}")))?;
+    let keys =
+        KeyStore::open(&addresses.keys_database, master).await.map_err(|e| e.problem())?;
+    let door = Door::new(Gate::new(departments.clone(), keys), ledger.clone());
+    let views = ViewsStore::new(&addresses.database).map_err(|e| e.problem())?;
+    views.migrate().await.map_err(|e| e.problem())?;
+    let tails = ledger.clone();
+    let views =
+        Projector::start(ViewsOptions::new(&addresses.database), || Box::new(tails.tail()))
+            .map_err(|e| e.problem())?;
+    let parts = Arc::new(Parts {
+        ledger: ledger.clone(),
+        servers: local,
+        views,
+        relay: OnceLock::new(),
+        agents: OnceLock::new(),
+        market: MarketFolder::new(location.path("market")),
+        state: OnceLock::new(),
+        stop: stop.clone(),
+    });
+
+    reporter.step("opening the API");
+    let services = Services {
+        health: parts.clone(),
+        metrics,
+        commands: door.clone(),
+        status: parts.clone(),
+        tasks: parts.clone(),
+        digest: parts.clone(),
+        views: parts.clone(),
+        shutdown: parts.clone(),
+        schemas: Arc::new(Registry::connect(&addresses.database)?),
+    };
+    let console = bind(location, args, services).await?;
+    let url = format!("http://{}", console.local_addr());
+    let mut stopped = stop.subscribe();
+    let console = tokio::spawn(console.run(async move {
+        // an error means that the engine is gone
+        let _ = stopped.wait_for(|stop| *stop).await;
+    }));
+
+    reporter.step("connecting to Kafka");
+    let mut kafka = KafkaOptions::new(&addresses.brokers);
+    kafka.properties.clone_from(&kafka_properties);
+    ensure_topics(&kafka, &departments, &TopicSettings::default())
+        .await
+        .map_err(|e| e.problem())?;
+    let registry = args.registry.clone().unwrap_or_else(|| url.clone());
+    let schema_ids = SchemaIds::register_all(&RegistryOptions::new(&registry))
+        .await
+        .map_err(|e| e.problem())?;
+    let relay = Relay::start(
+        RelayOptions::new(kafka),
+        Box::new(ledger.tail()),
+        Arc::new(Probe(ledger.reader())),
+        schema_ids,
+        departments,
+    );
+    let checkpoints = Checkpoints::connect(&addresses.database).map_err(|e| e.problem())?;
+    let agents = Runner::start(
+        RunnerOptions::default(),
+        Box::new(ledger.tail()),
+        door,
+        Arc::new(AgentCheckpoints(checkpoints)),
+        Arc::new(parts.market.clone()),
+        Arc::new(SystemClock),
+    );
+    let state = EngineState {
+        pid: std::process::id(),
+        started_at: Timestamp::now(),
+        console: url,
+        database: addresses.database,
+        keys_database: addresses.keys_database,
+        brokers: addresses.brokers,
+        kafka_properties,
+        registry,
+        config: config_path,
+    };
+    // each was empty: nobody else sets them
+    let _ = (parts.relay.set(relay), parts.agents.set(agents), parts.state.set(state.clone()));
+    let engine = Engine { parts, console, folder };
+    write_state(location, &state)?;
+    if let Err(failure) = healthy(reporter, &engine).await {
+        engine.stop(location).await;
+        return Err(failure);
+    }
+    Ok(engine)
+}
+
+fn write_state(location: &Location, state: &EngineState) -> Result<()> {
+    let bytes = serde_json::to_vec_pretty(state).map_err(internal)?;
+    write_private(&location.path("engine.json"), &bytes).map_err(|e| unusable(&e))
+}
+
+/// Waits until every part is healthy; says which one is not.
+async fn healthy(reporter: &Reporter, engine: &Engine) -> Result<()> {
+    reporter.step("waiting until all parts are healthy");
+    let deadline = Instant::now() + HEALTHY_LIMIT;
+    loop {
+        let health = engine.parts.health().await;
+        if health.healthy {
+            return Ok(());
+        }
+        let problem = health.parts.into_iter().find_map(|(_, p)| p.problem);
+        // a stopped relay stays stopped: its problem is final
+        let hopeless = problem.as_ref().is_some_and(|p| {
+            matches!(p.code, ErrorCode::TopicAhead | ErrorCode::LedgerDiverged)
+        });
+        if hopeless || Instant::now() > deadline {
+            let late = || Problem::new(ErrorCode::TimedOut, "engine is not healthy after 60 s");
+            return Err(problem.unwrap_or_else(late).into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Binds the API: the port that was asked for, else the last one, else a free one.
+async fn bind(location: &Location, args: &UpArgs, services: Services) -> Result<Console> {
+    let token = Token::new(secret(&location.path("api.token"))?)?;
+    let mut options = ConsoleOptions::new(token);
+    options.allow_non_loopback = args.listen_beyond_loopback;
+    if let Some(listen) = args.listen {
+        options.listen = listen;
+        return Ok(Console::bind(options, services).await.map_err(|e| e.problem())?);
+    }
+    if let Some(port) = last_port(location)? {
+        options.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if let Ok(console) = Console::bind(options.clone(), services.clone()).await {
+            return Ok(console);
+        }
+        tracing::warn!(port, "last port of the api is taken; choosing another");
+        options.listen.set_port(0);
+    }
+    let console = Console::bind(options, services).await.map_err(|e| e.problem())?;
+    let port = console.local_addr().port().to_string();
+    std::fs::write(location.path("api.port"), port).map_err(|e| unusable(&e))?;
+    Ok(console)
+}
+
+fn last_port(location: &Location) -> Result<Option<u16>> {
+    match std::fs::read_to_string(location.path("api.port")) {
+        Ok(text) => Ok(text.trim().parse().ok().filter(|port| *port != 0)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unusable(&error)),
+    }
+}
+
+fn unusable(error: &std::io::Error) -> Failure {
+    let code = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorCode::DiskFull,
+        _ => ErrorCode::DataFolderUnusable,
+    };
+    Failure::new(code, format!("data folder cannot be used: {error}"))
+}
+
+/// The 64 hex digits of a secret file, made at the first start.
+fn secret(path: &Path) -> Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => return Ok(text.trim().to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(unusable(&error)),
+    }
+    let mut bytes = [0_u8; 32];
+    getrandom::fill(&mut bytes).map_err(internal)?;
+    let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    write_private(path, format!("{text}\n").as_bytes()).map_err(|e| unusable(&e))?;
+    Ok(text)
+}
+
+/// Reads client properties, `name=value` a line, `#` for comments.
+fn properties(path: Option<&Path>) -> Result<BTreeMap<String, String>> {
+    let Some(path) = path else { return Ok(BTreeMap::new()) };
+    let text = std::fs::read_to_string(path).map_err(|e| crate::failure::file(path, &e))?;
+    let mut all = BTreeMap::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let Some((name, value)) = line.split_once('=') else {
+            return Err(Problem::new(ErrorCode::InvalidConfig, "line is no setting")
+                .line(index as u64 + 1)
+                .field(path.display().to_string())
+                .expected("name=value")
+                .into());
+        };
+        all.insert(name.trim().to_owned(), value.trim().to_owned());
+    }
+    Ok(all)
+}

@@ -1,1 +1,0 @@
-//! House rules and tests with real servers

@@ -1,0 +1,160 @@
+//! The house rules of docs/ARCHITECTURE.md, held to the code. A rule that cannot run fails.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
+
+/// The drawing: rooms from the ground up. An arrow may only point to a lower number.
+const LAYERS: &[(&str, u8)] = &[
+    ("sovereign-admission", 0),
+    ("sovereign-schemas", 1),
+    ("sovereign-aggregates", 2),
+    ("sovereign-guard", 2),
+    ("sovereign-servers", 2),
+    ("sovereign-event-store", 3),
+    ("sovereign-kafka", 4),
+    ("sovereign-projections", 4),
+    ("sovereign-agents", 5),
+    ("sovereign-replay", 5),
+    ("sovereign-console", 5),
+    ("sovereign-cli", 6),
+    ("sovereign-tests", 7),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn metadata() -> Metadata {
+    MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .other_options(["--locked".to_owned(), "--offline".to_owned()])
+        .exec()
+        .expect("cargo metadata must run: without it no house rule is checked")
+}
+
+fn rooms(metadata: &Metadata) -> Vec<&Package> {
+    metadata.workspace_packages()
+}
+
+#[test]
+fn arrows_point_down_only() {
+    let layers: BTreeMap<&str, u8> = LAYERS.iter().copied().collect();
+    let metadata = metadata();
+    let rooms = rooms(&metadata);
+    assert_eq!(
+        rooms.iter().map(|p| p.name.as_str()).collect::<BTreeSet<_>>(),
+        layers.keys().copied().collect(),
+        "every room stands in the drawing, and the drawing has no empty room"
+    );
+    for room in rooms {
+        for dependency in room.dependencies.iter().filter(|d| d.kind != DependencyKind::Development)
+        {
+            if let Some(below) = layers.get(dependency.name.as_str()) {
+                let above = layers[room.name.as_str()];
+                assert!(*below < above, "{} must not use {}", room.name, dependency.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn heavy_dependencies_stay_in_their_rooms() {
+    let text = std::fs::read_to_string(root().join("deny.toml")).unwrap();
+    let deny: toml::Value = toml::from_str(&text).unwrap();
+    let rules = deny["bans"]["deny"].as_array().unwrap();
+    assert!(rules.len() >= 8, "deny.toml lost its wrappers");
+    let metadata = metadata();
+    for rule in rules {
+        let name = rule["crate"].as_str().unwrap();
+        let Some(wrappers) = rule.get("wrappers").and_then(toml::Value::as_array) else {
+            let found = metadata.packages.iter().any(|p| p.name.as_str() == name);
+            assert!(!found || !is_used(&metadata, name), "{name} is banned");
+            continue;
+        };
+        let allowed: BTreeSet<&str> = wrappers.iter().map(|w| w.as_str().unwrap()).collect();
+        for room in rooms(&metadata) {
+            let uses = room
+                .dependencies
+                .iter()
+                .any(|d| d.name == name && d.kind != DependencyKind::Development);
+            assert!(
+                !uses || allowed.contains(room.name.as_str()),
+                "{} names {name}; only {allowed:?} may",
+                room.name
+            );
+        }
+    }
+}
+
+/// Whether the package is in the resolved graph (Cargo.lock also lists optional ones).
+fn is_used(metadata: &Metadata, name: &str) -> bool {
+    let resolve = metadata.resolve.as_ref().expect("cargo resolves the graph");
+    let id_of = |p: &&Package| p.name.as_str() == name;
+    let ids: Vec<_> = metadata.packages.iter().filter(id_of).map(|p| &p.id).collect();
+    resolve.nodes.iter().any(|n| n.deps.iter().any(|d| ids.contains(&&d.pkg)))
+}
+
+#[test]
+fn every_licence_is_allowed() {
+    let text = std::fs::read_to_string(root().join("deny.toml")).unwrap();
+    let deny: toml::Value = toml::from_str(&text).unwrap();
+    let allowed: BTreeSet<&str> = deny["licenses"]["allow"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|l| l.as_str().unwrap())
+        .collect();
+    for package in metadata().packages {
+        let licence = package.license.clone().unwrap_or_default();
+        // a choice (OR, or the older slash) needs one allowed side, a conjunction needs both
+        let choice = licence.replace('/', " OR ").replace(['(', ')'], "");
+        let fine = choice.split(" OR ").any(|side| {
+            side.split(" AND ").all(|l| allowed.contains(l.trim()))
+        });
+        assert!(fine, "{} {} has licence {licence:?}", package.name, package.version);
+    }
+}
+
+fn sources() -> Vec<PathBuf> {
+    let listed = std::process::Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output()
+        .expect("git must run: without it no house rule is checked");
+    assert!(listed.status.success(), "git ls-files failed");
+    let text = String::from_utf8(listed.stdout).unwrap();
+    let files: Vec<PathBuf> = text.lines().map(|l| root().join(l)).collect();
+    assert!(files.len() > 50, "git lists the sources");
+    files
+}
+
+#[test]
+fn rust_files_stay_short_and_finished() {
+    for file in sources().into_iter().filter(|f| f.extension().is_some_and(|e| e == "rs")) {
+        let Ok(text) = std::fs::read_to_string(&file) else { continue };
+        let lines = text.lines().count();
+        assert!(lines <= 700, "{} has {lines} lines; split it", file.display());
+        if file.ends_with("house.rs") {
+            continue;
+        }
+        for stub in ["todo!(", "unimplemented!(", "FIXME", "#[ignore"] {
+            assert!(!text.contains(stub), "{} contains {stub}", file.display());
+        }
+    }
+}
+
+#[test]
+fn every_error_code_has_its_page() {
+    for code in sovereign_schemas::ErrorCode::ALL {
+        let page = root().join(format!("docs/errors/{code}.md"));
+        let text = std::fs::read_to_string(&page)
+            .unwrap_or_else(|_| panic!("{} is missing", page.display()));
+        for part in [code.as_str(), "## What happened", "## What to do"] {
+            assert!(text.contains(part), "{}: {part:?} is missing", page.display());
+        }
+    }
+}
