@@ -1,0 +1,169 @@
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+
+use super::RelayOptions;
+use crate::client::{Context, Error};
+use crate::topics::RECORD_BYTES_MAX;
+
+/// Keeps the first delivery failure, which a transaction must not be committed over.
+#[derive(Default)]
+struct Deliveries {
+    client: Context,
+    failed: Arc<Mutex<Option<KafkaError>>>,
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.client.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.client.error(error, reason);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.get_or_insert_with(|| error.clone());
+        }
+    }
+}
+
+/// One of the two transactional producers.
+pub(crate) struct TransactionalProducer {
+    inner: BaseProducer<Deliveries>,
+    client: Context,
+    failed: Arc<Mutex<Option<KafkaError>>>,
+    /// For one step: a bit less than the brokers' own patience with the transaction.
+    patience: Duration,
+}
+
+impl TransactionalProducer {
+    /// Takes over `transactional_id`: whoever held it is fenced, and what it left open is aborted
+    /// (or its commit completed) when this returns.
+    pub(crate) fn take_over(options: &RelayOptions, transactional_id: &str) -> Result<Self, Error> {
+        let patience = options.transaction_timeout * 3 / 4;
+        let mut config = options.kafka.config()?;
+        config
+            .set("transactional.id", options.kafka.topic(transactional_id))
+            .set(
+                "transaction.timeout.ms",
+                options.transaction_timeout.as_millis().to_string(),
+            )
+            .set("message.timeout.ms", patience.as_millis().to_string())
+            .set("acks", "all")
+            .set("linger.ms", "0")
+            .set("batch.num.messages", "10000")
+            .set("message.max.bytes", RECORD_BYTES_MAX)
+            .set("queue.buffering.max.messages", "1000000")
+            // where the Java clients put the same key
+            .set("partitioner", "murmur2_random");
+        let context = Deliveries::default();
+        let (client, failed) = (context.client.clone(), Arc::clone(&context.failed));
+        let inner: BaseProducer<Deliveries> = config
+            .create_with_context(context)
+            .map_err(|e| Error::kafka("producer", &e))?;
+        let producer = Self {
+            inner,
+            client,
+            failed,
+            patience,
+        };
+        let asked = producer.inner.init_transactions(patience);
+        asked.map_err(|e| producer.explain("take over", &e))?;
+        Ok(producer)
+    }
+
+    pub(crate) fn begin(&self) -> Result<(), Error> {
+        self.inner
+            .begin_transaction()
+            .map_err(|e| self.explain("begin", &e))
+    }
+
+    pub(crate) fn send(&self, record: BaseRecord<'_, str, [u8], ()>) -> Result<(), Error> {
+        let mut record = record;
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match self.inner.send(record) {
+                Ok(()) => return Ok(()),
+                Err((error, back)) => {
+                    let full = RDKafkaErrorCode::QueueFull;
+                    if error.rdkafka_error_code() != Some(full) || Instant::now() > deadline {
+                        return Err(self.explain(back.topic, &error));
+                    }
+                    record = back;
+                    self.inner.poll(Duration::from_millis(1));
+                }
+            }
+        }
+    }
+
+    /// Waits until the brokers hold all that was sent, in steps of a millisecond: the library's
+    /// own flush waits in steps of 100.
+    pub(crate) fn flush(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let open = self.inner.in_flight_count();
+            let failed = self
+                .failed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            if let Some(error) = failed {
+                return Err(self.explain("produce", &error));
+            }
+            if open == 0 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let late = KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut);
+                return Err(self.explain("produce", &late));
+            }
+            self.inner.poll(Duration::from_millis(1));
+        }
+    }
+
+    /// Commits; call [`Self::flush`] first. After an error the outcome is unknown: the next
+    /// take-over settles it.
+    pub(crate) fn commit(&self) -> Result<(), Error> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.inner.commit_transaction(self.patience) {
+                Ok(()) => return Ok(()),
+                Err(KafkaError::Transaction(error)) if error.is_retriable() && tries < 3 => {}
+                Err(error) => return Err(self.explain("commit", &error)),
+            }
+        }
+    }
+
+    /// Best effort, so that readers need not wait until the brokers lose patience.
+    pub(crate) fn abort(&self) {
+        if let Err(error) = self.inner.abort_transaction(Duration::from_secs(3)) {
+            tracing::debug!(%error, "abort failed");
+        }
+    }
+
+    /// The cause behind an error: once fenced, calls fail with whatever comes first.
+    fn explain(&self, what: &str, error: &KafkaError) -> Error {
+        self.inner.poll(Duration::ZERO);
+        if let Some((code, reason)) = self.inner.client().fatal_error() {
+            let fatal = KafkaError::Global(code);
+            return match Error::kafka(what, &fatal) {
+                Error::Fenced => Error::Fenced,
+                _ => Error::internal(what, reason),
+            };
+        }
+        self.client.explain(what, error)
+    }
+}

@@ -1,0 +1,65 @@
+//! Metrics of this room, reviewed in one place. Never a payload.
+
+use std::time::Duration;
+
+use sovereign_schemas::Position;
+
+/// One transaction of the relay became visible.
+pub(crate) struct Relayed {
+    pub(crate) position: Position,
+    pub(crate) events: usize,
+    pub(crate) took: Duration,
+}
+
+impl Relayed {
+    pub(crate) fn emit(&self) {
+        metrics::counter!("sovereign_relay_events_total").increment(self.events as u64);
+        metrics::gauge!("sovereign_relay_position").set(as_f64(self.position.0));
+        metrics::histogram!("sovereign_relay_batch_events").record(as_f64(self.events as u64));
+        metrics::histogram!("sovereign_relay_transaction_seconds").record(self.took);
+    }
+}
+
+/// How far the relay is behind the ledger.
+pub(crate) struct Lag {
+    pub(crate) events: u64,
+    pub(crate) healthy: bool,
+}
+
+impl Lag {
+    pub(crate) fn emit(&self) {
+        metrics::gauge!("sovereign_relay_lag_events").set(as_f64(self.events));
+        metrics::gauge!("sovereign_relay_healthy").set(f64::from(u8::from(self.healthy)));
+    }
+}
+
+/// The relay starts over after a failure.
+pub(crate) struct Restarted<'a> {
+    pub(crate) cause: &'a dyn std::fmt::Display,
+    pub(crate) after: Duration,
+}
+
+impl Restarted<'_> {
+    pub(crate) fn emit(&self) {
+        metrics::counter!("sovereign_relay_restarts_total").increment(1);
+        let wait_ms = u64::try_from(self.after.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(cause = %self.cause, wait_ms, "relay starts over");
+    }
+}
+
+/// A record that is no event.
+pub(crate) struct Poison<'a> {
+    pub(crate) error: &'a crate::RecordError,
+}
+
+impl Poison<'_> {
+    pub(crate) fn emit(&self) {
+        metrics::counter!("sovereign_records_poison_total").increment(1);
+        tracing::warn!(error = %self.error, "record is no event");
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // gauges are floats; exact up to 2^53
+fn as_f64(value: u64) -> f64 {
+    value as f64
+}
