@@ -15,7 +15,9 @@ impl Checkpoints {
     /// # Errors
     /// [`StoreError::Config`] if the URL is none.
     pub fn connect(database: &str) -> Result<Self, StoreError> {
-        Ok(Self { pool: connect::pool(database, "sovereign checkpoints", 1)? })
+        Ok(Self {
+            pool: connect::pool(database, "sovereign checkpoints", 1)?,
+        })
     }
 
     /// The last saved position; 0 if none was.

@@ -1,8 +1,8 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::{ConnectOptions as _, Executor as _};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Executor as _};
 
 use crate::StoreError;
 
@@ -38,7 +38,9 @@ pub(crate) fn pool(url: &str, name: &str, connections_max: u32) -> Result<PgPool
         // otherwise stay with a scan of the whole
         .after_connect(|connection, _| {
             Box::pin(async move {
-                connection.execute("set enable_seqscan = off; set jit = off").await?;
+                connection
+                    .execute("set enable_seqscan = off; set jit = off")
+                    .await?;
                 Ok(())
             })
         })
@@ -47,7 +49,10 @@ pub(crate) fn pool(url: &str, name: &str, connections_max: u32) -> Result<PgPool
 
 /// The server's version as in `server_version_num`, such as 180006.
 pub(crate) async fn server_version(connection: &mut PgConnection) -> Result<i32, StoreError> {
-    let version: String =
-        sqlx::query_scalar("show server_version_num").fetch_one(connection).await?;
-    version.parse().map_err(|_| StoreError::Internal(format!("server version {version:?}")))
+    let version: String = sqlx::query_scalar("show server_version_num")
+        .fetch_one(connection)
+        .await?;
+    version
+        .parse()
+        .map_err(|_| StoreError::Internal(format!("server version {version:?}")))
 }

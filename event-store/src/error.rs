@@ -128,7 +128,11 @@ impl From<StoreError> for LogError {
 fn message(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(database) => {
-            format!("{} ({})", database.message(), database.code().unwrap_or_default())
+            format!(
+                "{} ({})",
+                database.message(),
+                database.code().unwrap_or_default()
+            )
         }
         // a URL can hold a password, and the parser quotes what it read
         sqlx::Error::Configuration(_) => "the url is not a postgres url".to_owned(),

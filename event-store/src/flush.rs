@@ -51,7 +51,9 @@ pub(crate) async fn wait(connection: &mut PgConnection) -> Result<(), StoreError
     )
     .fetch_one(&mut *connection)
     .await?;
-    let Some(written) = written else { return Ok(()) };
+    let Some(written) = written else {
+        return Ok(());
+    };
     for _ in 0..LOOKS_MAX {
         let flushed: bool = sqlx::query_scalar(
             "select pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint >= $1",

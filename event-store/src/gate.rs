@@ -56,7 +56,11 @@ impl Gate {
     /// A gate for these departments.
     #[must_use]
     pub fn new(departments: Departments, keys: KeyStore) -> Self {
-        Self { scrubber: Arc::new(Scrubber::standard()), departments, keys }
+        Self {
+            scrubber: Arc::new(Scrubber::standard()),
+            departments,
+            keys,
+        }
     }
 
     /// The key store behind it.
@@ -75,7 +79,10 @@ impl Gate {
             Ok(object) => object,
             Err(error) => return (None, Err(malformed(line, &error))),
         };
-        let told = object.get("command_id").and_then(Value::as_str).map(str::to_owned);
+        let told = object
+            .get("command_id")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
         match self.understand(object) {
             Ok(raw) => {
                 let id = told.unwrap_or_else(|| raw.context.command_id.to_string());
@@ -96,14 +103,18 @@ impl Gate {
         let kind: AggregateType = aggregate.parse()?;
         let name = required(&object, "command")?.to_owned();
         let aggregate_id: AggregateId = id("id", required(&object, "id")?)?;
-        let data = object.remove("data").unwrap_or_else(|| Value::Object(Map::new()));
+        let data = object
+            .remove("data")
+            .unwrap_or_else(|| Value::Object(Map::new()));
         let command = AnyCommand::parse(&aggregate, &name, data)?;
         let actor = match optional(&object, "actor")? {
             Some(actor) => id("actor", actor)?,
             None => default_actor(kind, &aggregate_id),
         };
         let department = self.department(&object, &command)?;
-        let subject = optional(&object, "subject")?.map(|s| id("subject", s)).transpose()?;
+        let subject = optional(&object, "subject")?
+            .map(|s| id("subject", s))
+            .transpose()?;
         let command_id = match optional(&object, "command_id")? {
             None => Uuid::now_v7(),
             Some(text) => command_id_from_text(text).ok_or_else(|| {
@@ -124,7 +135,13 @@ impl Gate {
             causation_id,
             traceparent,
         };
-        Ok(RawCommand { aggregate_id, command, context, expected_sequence, subject })
+        Ok(RawCommand {
+            aggregate_id,
+            command,
+            context,
+            expected_sequence,
+            subject,
+        })
     }
 
     fn department(
@@ -146,16 +163,27 @@ impl Gate {
     /// # Errors
     /// What the guard refuses, or why a key cannot be had.
     pub async fn admit(&self, raw: RawCommand) -> Result<CommandRequest, Problem> {
-        let RawCommand { aggregate_id, command, context, expected_sequence, subject } = raw;
-        let mut identifiers = vec![("id", aggregate_id.as_str()), ("actor", context.actor.as_str())];
+        let RawCommand {
+            aggregate_id,
+            command,
+            context,
+            expected_sequence,
+            subject,
+        } = raw;
+        let mut identifiers = vec![
+            ("id", aggregate_id.as_str()),
+            ("actor", context.actor.as_str()),
+        ];
         identifiers.extend(command.identifiers());
         for (field, value) in identifiers {
             admit::check_identifier(&self.scrubber, field, value)?;
         }
         let Some(department) = self.departments.get(context.department) else {
-            return Err(Problem::new(ErrorCode::UnknownDepartment, "no such department")
-                .field("department")
-                .found(context.department.to_string()));
+            return Err(
+                Problem::new(ErrorCode::UnknownDepartment, "no such department")
+                    .field("department")
+                    .found(context.department.to_string()),
+            );
         };
         let subject = subject.unwrap_or_else(|| default_subject(&aggregate_id, &command, &context));
         let mut texts = 0;
@@ -168,7 +196,12 @@ impl Gate {
         } else {
             command.try_map_text(|text| Ok::<Text, Problem>(admit::plain(text)))?
         };
-        Ok(CommandRequest { aggregate_id, command, context, expected_sequence })
+        Ok(CommandRequest {
+            aggregate_id,
+            command,
+            context,
+            expected_sequence,
+        })
     }
 
     async fn seal(
@@ -177,7 +210,11 @@ impl Gate {
         subject: &str,
         texts: usize,
     ) -> Result<AnyCommand, Problem> {
-        let leaves = self.keys.leaves(subject, texts).await.map_err(|e| e.problem())?;
+        let leaves = self
+            .keys
+            .leaves(subject, texts)
+            .await
+            .map_err(|e| e.problem())?;
         let mut leaves = leaves.into_iter();
         command.try_map_text(|text| {
             let leaf = leaves.next().ok_or_else(|| {
@@ -190,7 +227,9 @@ impl Gate {
 }
 
 fn default_actor(kind: AggregateType, aggregate_id: &AggregateId) -> Identifier {
-    let own = (kind == AggregateType::Agent).then(|| aggregate_id.as_str().parse().ok()).flatten();
+    let own = (kind == AggregateType::Agent)
+        .then(|| aggregate_id.as_str().parse().ok())
+        .flatten();
     own.unwrap_or_else(client)
 }
 
@@ -208,7 +247,11 @@ fn default_subject(
         AnyCommand::Agent(_) => aggregate_id.clone(),
         AnyCommand::Trade(TradeCommand::Propose(propose)) => propose.agent_id.clone(),
         // every identifier is an aggregate id as well: same characters, fewer of them
-        _ => context.actor.as_str().parse().unwrap_or_else(|_| aggregate_id.clone()),
+        _ => context
+            .actor
+            .as_str()
+            .parse()
+            .unwrap_or_else(|_| aggregate_id.clone()),
     }
 }
 
@@ -221,8 +264,15 @@ fn malformed(line: &[u8], error: &serde_json::Error) -> Problem {
         return Problem::new(ErrorCode::MalformedJson, "not a JSON object")
             .expected("{\"aggregate\":…,\"id\":…,\"command\":…,\"data\":{…}}");
     }
-    let what = if error.is_eof() { "ends inside a value" } else { "is not JSON" };
-    Problem::new(ErrorCode::MalformedJson, format!("{what} at column {}", error.column()))
+    let what = if error.is_eof() {
+        "ends inside a value"
+    } else {
+        "is not JSON"
+    };
+    Problem::new(
+        ErrorCode::MalformedJson,
+        format!("{what} at column {}", error.column()),
+    )
 }
 
 fn wrong_type(field: &str, expected: &str, found: &Value) -> Problem {
@@ -259,16 +309,25 @@ fn id<T: std::str::FromStr<Err = IdError>>(field: &str, text: &str) -> Result<T,
 }
 
 fn uuid(object: &Map<String, Value>, field: &str) -> Result<Option<Uuid>, Problem> {
-    let Some(text) = optional(object, field)? else { return Ok(None) };
+    let Some(text) = optional(object, field)? else {
+        return Ok(None);
+    };
     Uuid::try_parse(text).map(Some).map_err(|_| {
-        Problem::new(ErrorCode::InvalidId, "is no UUID").field(field).expected("a UUID")
+        Problem::new(ErrorCode::InvalidId, "is no UUID")
+            .field(field)
+            .expected("a UUID")
     })
 }
 
 fn trace(object: &Map<String, Value>) -> Result<Option<String>, Problem> {
-    let Some(text) = optional(object, "traceparent")? else { return Ok(None) };
+    let Some(text) = optional(object, "traceparent")? else {
+        return Ok(None);
+    };
     let hex = |part: &str, n: usize| {
-        part.len() == n && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        part.len() == n
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };
     let parts: Vec<&str> = text.split('-').collect();
     let valid = matches!(parts.as_slice(), [v, t, s, f]

@@ -84,7 +84,12 @@ impl Migrations {
                 .bind(migration.name)
                 .execute(&mut *transaction)
                 .await?;
-            tracing::info!(schema = self.schema, migration.version, migration.name, "migrated");
+            tracing::info!(
+                schema = self.schema,
+                migration.version,
+                migration.name,
+                "migrated"
+            );
         }
         transaction.commit().await?;
         Ok(())
@@ -106,10 +111,9 @@ impl Migrations {
             );
             connection.execute(sql.as_str()).await?;
         }
-        let found: Option<i64> =
-            sqlx::query_scalar(&format!("select max(version) from {table}"))
-                .fetch_one(&mut *connection)
-                .await?;
+        let found: Option<i64> = sqlx::query_scalar(&format!("select max(version) from {table}"))
+            .fetch_one(&mut *connection)
+            .await?;
         Ok(found.unwrap_or(0))
     }
 }

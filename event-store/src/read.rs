@@ -43,13 +43,18 @@ impl LedgerReader {
     /// [`StoreError::Config`] if the URL is none.
     pub fn connect(database: &str, connections_max: u32) -> Result<Self, StoreError> {
         let pool = connect::pool(database, "sovereign reader", connections_max)?;
-        Ok(Self { pool, shared: Shared::new(0, 0) })
+        Ok(Self {
+            pool,
+            shared: Shared::new(0, 0),
+        })
     }
 
     /// The ledger as the one read port.
     #[must_use]
     pub fn log(&self) -> LedgerLog {
-        LedgerLog { reader: self.clone() }
+        LedgerLog {
+            reader: self.clone(),
+        }
     }
 
     /// The last durable event.
@@ -91,7 +96,10 @@ impl LedgerReader {
                 .bind(position.0.cast_signed())
                 .fetch_optional(&self.pool)
                 .await?;
-        let found = found.ok_or(LogError::Gap { expected: position, found: position.next() })?;
+        let found = found.ok_or(LogError::Gap {
+            expected: position,
+            found: position.next(),
+        })?;
         Ok(Timestamp(found))
     }
 
@@ -158,7 +166,10 @@ impl LedgerReader {
             .await?;
         let found = events(&rows)?;
         let full = rows.len() >= limit.clamp(1, PAGE_ROWS_MAX);
-        let reached = found.last().filter(|_| full).map_or(last, RecordedEvent::position);
+        let reached = found
+            .last()
+            .filter(|_| full)
+            .map_or(last, RecordedEvent::position);
         Ok((found, reached))
     }
 
@@ -172,7 +183,10 @@ impl LedgerReader {
             && newest.position() > self.shared.flushed().position
         {
             flush::wait(connection).await?;
-            self.shared.advance(Head { position: newest.position(), hash: newest.hash });
+            self.shared.advance(Head {
+                position: newest.position(),
+                hash: newest.hash,
+            });
         }
         Ok(events)
     }
@@ -206,7 +220,10 @@ impl LedgerReader {
                 return Err(LogError::Gap { expected, found });
             }
             if ended && head.position >= expected {
-                return Err(LogError::Gap { expected, found: head.position });
+                return Err(LogError::Gap {
+                    expected,
+                    found: head.position,
+                });
             }
         }
         found.truncate(dense);
@@ -284,5 +301,8 @@ pub(crate) fn head_of(found: &PgRow) -> Result<Head, StoreError> {
     let hash = hash
         .try_into()
         .map_err(|_| StoreError::Internal("ledger.head has a hash of a wrong length".to_owned()))?;
-    Ok(Head { position: Position(position.cast_unsigned()), hash: Digest(hash) })
+    Ok(Head {
+        position: Position(position.cast_unsigned()),
+        hash: Digest(hash),
+    })
 }

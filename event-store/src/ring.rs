@@ -21,7 +21,12 @@ fn bytes_of(event: &RecordedEvent) -> usize {
 
 impl Ring {
     pub(crate) const fn new(events_max: usize, bytes_max: usize) -> Self {
-        Self { events: VecDeque::new(), bytes: 0, events_max, bytes_max }
+        Self {
+            events: VecDeque::new(),
+            bytes: 0,
+            events_max,
+            bytes_max,
+        }
     }
 
     /// Takes newer events. Positions that another process wrote in between are missing here, so
@@ -38,15 +43,21 @@ impl Ring {
             self.events.push_back(Arc::clone(event));
         }
         while self.events.len() > self.events_max || self.bytes > self.bytes_max {
-            let Some(event) = self.events.pop_front() else { break };
+            let Some(event) = self.events.pop_front() else {
+                break;
+            };
             self.bytes -= bytes_of(&event);
         }
     }
 
     /// The events right after `after`, at most `limit`; none if they are not here.
     pub(crate) fn after(&self, after: Position, limit: usize) -> Vec<Arc<RecordedEvent>> {
-        let Some(first) = self.events.front() else { return Vec::new() };
-        let Some(skip) = (after.0 + 1).checked_sub(first.position().0) else { return Vec::new() };
+        let Some(first) = self.events.front() else {
+            return Vec::new();
+        };
+        let Some(skip) = (after.0 + 1).checked_sub(first.position().0) else {
+            return Vec::new();
+        };
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
         self.events.iter().skip(skip).take(limit).cloned().collect()
     }
@@ -83,7 +94,10 @@ mod tests {
     }
 
     fn positions(ring: &Ring, after: u64, limit: usize) -> Vec<u64> {
-        ring.after(Position(after), limit).iter().map(|e| e.position().0).collect()
+        ring.after(Position(after), limit)
+            .iter()
+            .map(|e| e.position().0)
+            .collect()
     }
 
     #[test]

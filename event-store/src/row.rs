@@ -26,7 +26,10 @@ pub(crate) fn event(row: &PgRow) -> Result<RecordedEvent, LogError> {
     let position: i64 = get(row, 0, Position::START)?;
     let at = Position(position.cast_unsigned());
     let before = Position(at.0.saturating_sub(1));
-    let wrong = |what: &str| LogError::Malformed { after: before, cause: what.to_owned() };
+    let wrong = |what: &str| LogError::Malformed {
+        after: before,
+        cause: what.to_owned(),
+    };
     let small = |value: i32, what| u16::try_from(value).map_err(|_| wrong(what));
     let fingerprint: &[u8] = get(row, 13, before)?;
     let hash: &[u8] = get(row, 16, before)?;
@@ -51,7 +54,10 @@ pub(crate) fn event(row: &PgRow) -> Result<RecordedEvent, LogError> {
     Ok(RecordedEvent {
         header,
         payload: Bytes::copy_from_slice(get(row, 15, before)?),
-        hash: Digest(hash.try_into().map_err(|_| wrong("hash has not 32 bytes"))?),
+        hash: Digest(
+            hash.try_into()
+                .map_err(|_| wrong("hash has not 32 bytes"))?,
+        ),
         traceparent: get(row, 14, before)?,
     })
 }
@@ -60,7 +66,10 @@ fn get<'r, T>(row: &'r PgRow, column: usize, after: Position) -> Result<T, LogEr
 where
     T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
 {
-    row.try_get(column).map_err(|e| LogError::Malformed { after, cause: e.to_string() })
+    row.try_get(column).map_err(|e| LogError::Malformed {
+        after,
+        cause: e.to_string(),
+    })
 }
 
 /// Rows in PostgreSQL's binary COPY format (its manual, "COPY", "Binary Format").
@@ -72,7 +81,10 @@ pub(crate) struct CopyBuffer {
 
 impl CopyBuffer {
     pub(crate) fn new() -> Self {
-        Self { bytes: Vec::new(), rows: 0 }
+        Self {
+            bytes: Vec::new(),
+            rows: 0,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -87,7 +99,8 @@ impl CopyBuffer {
     /// first of them, else 0.
     pub(crate) fn push(&mut self, event: &RecordedEvent, command_events: i32) {
         if self.bytes.is_empty() {
-            self.bytes.extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
+            self.bytes
+                .extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
         }
         self.rows += 1;
         let header = &event.header;
@@ -114,7 +127,8 @@ impl CopyBuffer {
 
     fn field(&mut self, bytes: &[u8]) {
         // a batch is far below 2 GiB, and a payload below 1 MiB
-        self.bytes.extend_from_slice(&(bytes.len() as i32).to_be_bytes());
+        self.bytes
+            .extend_from_slice(&(bytes.len() as i32).to_be_bytes());
         self.bytes.extend_from_slice(bytes);
     }
 

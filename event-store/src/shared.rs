@@ -79,7 +79,10 @@ impl Shared {
     /// These events are durable: followers get them from memory.
     pub(crate) fn publish(&self, events: &[Arc<RecordedEvent>]) {
         let Some(last) = events.last() else { return };
-        let head = Head { position: last.position(), hash: last.hash };
+        let head = Head {
+            position: last.position(),
+            hash: last.hash,
+        };
         self.ring().push(events);
         self.advance(head);
     }
@@ -120,7 +123,11 @@ impl Shared {
     }
 
     pub(crate) fn health(&self, queue_max: usize) -> LedgerHealth {
-        let state = self.database.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let state = self
+            .database
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let queue_depth = self.queued();
         LedgerHealth {
             healthy: state.reachable && queue_depth < queue_max,

@@ -27,7 +27,11 @@ pub struct LedgerTail {
 impl LedgerTail {
     pub(crate) fn local(reader: LedgerReader) -> Self {
         let flushed = reader.shared.follow();
-        Self { reader, flushed, _poller: None }
+        Self {
+            reader,
+            flushed,
+            _poller: None,
+        }
     }
 
     /// For a process without a writer; looks at the head row every 25 to 200 ms.
@@ -38,7 +42,11 @@ impl LedgerTail {
         let reader = LedgerReader::connect(database, 2)?;
         let poller = Some(Arc::new(Poller::start(&reader)));
         let flushed = reader.shared.follow();
-        Ok(Self { reader, flushed, _poller: poller })
+        Ok(Self {
+            reader,
+            flushed,
+            _poller: poller,
+        })
     }
 
     /// The last durable event that this process knows of.
@@ -97,7 +105,9 @@ impl Poller {
     pub(crate) fn start(reader: &LedgerReader) -> Self {
         let pool = reader.pool.clone();
         let shared = Arc::downgrade(&reader.shared);
-        Self { task: tokio::spawn(poll(pool, shared)) }
+        Self {
+            task: tokio::spawn(poll(pool, shared)),
+        }
     }
 }
 
@@ -110,9 +120,14 @@ impl Drop for Poller {
 async fn poll(pool: sqlx::PgPool, shared: Weak<Shared>) {
     let mut pause = POLL_MIN;
     loop {
-        let Some(shared) = shared.upgrade() else { return };
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
         let before = shared.flushed().position;
-        let reader = LedgerReader { pool: pool.clone(), shared: Arc::clone(&shared) };
+        let reader = LedgerReader {
+            pool: pool.clone(),
+            shared: Arc::clone(&shared),
+        };
         drop(shared);
         match reader.head().await {
             Ok(head) if head.position > before => pause = POLL_MIN,

@@ -82,7 +82,12 @@ impl KeyStore {
         while leaves.len() < count {
             match entry.next()? {
                 Some((key_id, index, key)) => {
-                    leaves.push(Leaf { key_id, index, key, nonce: random()? });
+                    leaves.push(Leaf {
+                        key_id,
+                        index,
+                        key,
+                        nonce: random()?,
+                    });
                 }
                 None => self.reserve(subject, &mut entry).await?,
             }
@@ -121,7 +126,10 @@ impl KeyStore {
         let nonce: [u8; 12] = nonce
             .try_into()
             .map_err(|_| StoreError::Internal("nonce of a key has not 12 bytes".to_owned()))?;
-        Ok((key_id, self.master.unwrap(&wrapped, nonce, key_id.into_bytes())?))
+        Ok((
+            key_id,
+            self.master.unwrap(&wrapped, nonce, key_id.into_bytes())?,
+        ))
     }
 
     /// The key of one subject, for handing it out; `None` if there is none, or it was destroyed.
@@ -129,16 +137,21 @@ impl KeyStore {
     /// # Errors
     /// If the database fails, or the key does not unwrap.
     pub async fn show(&self, subject: &str) -> Result<Option<(Uuid, SubjectKey)>, StoreError> {
-        let row = sqlx::query("select key_id, wrapped, nonce from keys.subjects where subject = $1")
-            .bind(subject)
-            .fetch_optional(&self.pool)
-            .await?;
+        let row =
+            sqlx::query("select key_id, wrapped, nonce from keys.subjects where subject = $1")
+                .bind(subject)
+                .fetch_optional(&self.pool)
+                .await?;
         row.as_ref().map(|row| self.unwrap(row)).transpose()
     }
 
     async fn key_of(&self, key_id: Uuid) -> Result<Arc<SubjectKey>, StoreError> {
-        let cached =
-            self.keys.lock().unwrap_or_else(PoisonError::into_inner).get(&key_id).map(Arc::clone);
+        let cached = self
+            .keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key_id)
+            .map(Arc::clone);
         if let Some(key) = cached {
             return Ok(key);
         }

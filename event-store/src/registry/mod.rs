@@ -59,7 +59,9 @@ impl SchemaRegistry {
     /// # Errors
     /// [`StoreError::Config`] if the URL is none.
     pub fn connect(database: &str) -> Result<Self, StoreError> {
-        Ok(Self { pool: connect::pool(database, "sovereign registry", CONNECTIONS_MAX)? })
+        Ok(Self {
+            pool: connect::pool(database, "sovereign registry", CONNECTIONS_MAX)?,
+        })
     }
 
     /// All versions of one subject, or of all (`None`), by subject and version, deleted ones
@@ -71,7 +73,10 @@ impl SchemaRegistry {
         let sql = format!(
             "{COLUMNS} where $1::text is null or v.subject = $1 order by v.subject, v.version"
         );
-        let rows = sqlx::query(&sql).bind(subject).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(&sql)
+            .bind(subject)
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter().map(StoredSchema::from_row).collect()
     }
 
@@ -81,7 +86,10 @@ impl SchemaRegistry {
     /// If the database fails.
     pub async fn with_id(&self, id: u32) -> Result<Vec<StoredSchema>, StoreError> {
         let sql = format!("{COLUMNS} where s.id = $1 order by v.subject, v.version");
-        let rows = sqlx::query(&sql).bind(signed(id)).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(&sql)
+            .bind(signed(id))
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter().map(StoredSchema::from_row).collect()
     }
 
@@ -160,7 +168,11 @@ impl SchemaRegistry {
             "update ledger.registry_versions set deleted = true \
              where subject = $1 and version = any($2)"
         };
-        sqlx::query(sql).bind(subject).bind(versions).execute(&self.pool).await?;
+        sqlx::query(sql)
+            .bind(subject)
+            .bind(versions)
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 
@@ -175,8 +187,10 @@ impl SchemaRegistry {
     ) -> Result<Option<String>, StoreError> {
         let (table, column) = setting.place();
         let sql = format!("select {column} from ledger.{table} where subject = $1");
-        let found =
-            sqlx::query_scalar(&sql).bind(subject.unwrap_or("")).fetch_optional(&self.pool).await?;
+        let found = sqlx::query_scalar(&sql)
+            .bind(subject.unwrap_or(""))
+            .fetch_optional(&self.pool)
+            .await?;
         Ok(found)
     }
 
@@ -198,7 +212,11 @@ impl SchemaRegistry {
                     "insert into ledger.{table} (subject, {column}) values ($1, $2) \
                      on conflict (subject) do update set {column} = $2"
                 );
-                sqlx::query(&sql).bind(subject).bind(value).execute(&self.pool).await?;
+                sqlx::query(&sql)
+                    .bind(subject)
+                    .bind(value)
+                    .execute(&self.pool)
+                    .await?;
             }
             None => {
                 let sql = format!("delete from ledger.{table} where subject = $1");

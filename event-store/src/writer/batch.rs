@@ -156,11 +156,16 @@ impl Batch {
     pub(crate) fn push(&mut self, mut event: RecordedEvent, command_events: usize) {
         let position = self.after.head.position.next();
         event.header.position = position;
-        event.hash =
-            chain::expected_hash(&self.after.head.hash, &event.header, &event.payload);
-        self.copy.push(&event, i32::try_from(command_events).unwrap_or(i32::MAX));
-        self.after =
-            Tip { head: Head { position, hash: event.hash }, recorded_at: event.header.recorded_at };
+        event.hash = chain::expected_hash(&self.after.head.hash, &event.header, &event.payload);
+        self.copy
+            .push(&event, i32::try_from(command_events).unwrap_or(i32::MAX));
+        self.after = Tip {
+            head: Head {
+                position,
+                hash: event.hash,
+            },
+            recorded_at: event.header.recorded_at,
+        };
         self.depends_on = self.depends_on.max(position);
         self.events.push(Arc::new(event));
     }

@@ -24,7 +24,10 @@ pub(crate) struct Cached {
 
 impl Cached {
     pub(crate) fn new(key: &Key) -> Self {
-        Self { sequence: 0, state: AnyState::new(key.aggregate_type) }
+        Self {
+            sequence: 0,
+            state: AnyState::new(key.aggregate_type),
+        }
     }
 
     /// Takes the next event.
@@ -32,9 +35,14 @@ impl Cached {
     /// # Errors
     /// If it does not follow, or does not decode.
     pub(crate) fn apply(&mut self, event: &RecordedEvent) -> Result<(), StoreError> {
-        let broken = |cause: String| StoreError::Decode { position: event.position(), cause };
+        let broken = |cause: String| StoreError::Decode {
+            position: event.position(),
+            cause,
+        };
         chain::check_sequence(self.sequence, &event.header).map_err(|e| broken(e.to_string()))?;
-        self.state.apply_recorded(event).map_err(|e| broken(e.to_string()))?;
+        self.state
+            .apply_recorded(event)
+            .map_err(|e| broken(e.to_string()))?;
         self.sequence = event.header.sequence;
         Ok(())
     }
@@ -46,7 +54,9 @@ pub(crate) struct Cache(LruCache<Key, Cached>);
 
 impl Cache {
     pub(crate) fn new(aggregates_max: usize) -> Self {
-        Self(LruCache::new(NonZeroUsize::new(aggregates_max).unwrap_or(NonZeroUsize::MIN)))
+        Self(LruCache::new(
+            NonZeroUsize::new(aggregates_max).unwrap_or(NonZeroUsize::MIN),
+        ))
     }
 
     pub(crate) fn contains(&self, key: &Key) -> bool {
@@ -101,7 +111,10 @@ async fn load_page(
     up_to: Option<u64>,
     loaded: &mut Loaded,
 ) -> Result<Vec<(Key, Cached)>, StoreError> {
-    let types: Vec<&str> = left.iter().map(|(k, _)| k.aggregate_type.as_str()).collect();
+    let types: Vec<&str> = left
+        .iter()
+        .map(|(k, _)| k.aggregate_type.as_str())
+        .collect();
     let ids: Vec<&str> = left.iter().map(|(k, _)| k.id.as_str()).collect();
     let after: Vec<i64> = left.iter().map(|(_, c)| c.sequence.cast_signed()).collect();
     let sql = format!(
@@ -128,7 +141,9 @@ async fn load_page(
         if broken.contains_key(&at) {
             continue;
         }
-        let applied = row::event(row).map_err(StoreError::from).and_then(|e| left[at].1.apply(&e));
+        let applied = row::event(row)
+            .map_err(StoreError::from)
+            .and_then(|e| left[at].1.apply(&e));
         if let Err(error) = applied {
             broken.insert(at, error.problem());
         }

@@ -68,7 +68,10 @@ impl From<sqlx::Error> for Failure {
                 return Self::Taken;
             }
             // data that does not fit, a broken constraint, a limit of the program
-            if ["22", "23", "54"].iter().any(|class| code.starts_with(class)) {
+            if ["22", "23", "54"]
+                .iter()
+                .any(|class| code.starts_with(class))
+            {
                 return Self::Rejected(format!("{} ({code}, {constraint})", database.message()));
             }
         }
@@ -98,9 +101,10 @@ pub(crate) async fn run(
         let report = match attempt(&mut connection, &batch, begin).await {
             Ok(()) => match flusher.send(batch).await {
                 Ok(()) => Report::Committed,
-                Err(returned) => {
-                    Report::Lost(Some(returned.0), StoreError::Unreachable("flush".to_owned()))
-                }
+                Err(returned) => Report::Lost(
+                    Some(returned.0),
+                    StoreError::Unreachable("flush".to_owned()),
+                ),
             },
             Err(failure) => report(&mut connection, batch, failure).await,
         };
@@ -111,11 +115,7 @@ pub(crate) async fn run(
     }
 }
 
-async fn attempt(
-    connection: &mut PgConnection,
-    batch: &Batch,
-    begin: bool,
-) -> Result<(), Failure> {
+async fn attempt(connection: &mut PgConnection, batch: &Batch, begin: bool) -> Result<(), Failure> {
     if !batch.needs_transaction() {
         return Ok(());
     }
@@ -200,14 +200,21 @@ async fn take_head(
         "{}; update ledger.head set position = {}, hash = '\\x{}' \
          where position = {} and hash = '\\x{}'; \
          select command_id, problem::text from ledger.refusals where command_id = any(",
-        if begin { "begin" } else { "select 1 where false" },
+        if begin {
+            "begin"
+        } else {
+            "select 1 where false"
+        },
         after.position,
         after.hash,
         before.position,
         before.hash,
     )
     .map_err(|e| StoreError::Internal(e.to_string()))?;
-    put_ids(&mut sql, batch.items.iter().map(|item| item.waiting.command_id()));
+    put_ids(
+        &mut sql,
+        batch.items.iter().map(|item| item.waiting.command_id()),
+    );
     if !batch.without_events.is_empty() {
         sql.push_str(
             "); select 1 from ledger.events where command_events > 0 and command_id = any(",
@@ -217,7 +224,11 @@ async fn take_head(
     sql.push(')');
 
     let mut results = connection.fetch_many(sql.as_str());
-    let mut taken = TakenHead { moved: true, refused: Vec::new(), repeats: false };
+    let mut taken = TakenHead {
+        moved: true,
+        refused: Vec::new(),
+        repeats: false,
+    };
     let mut finished = 0;
     while let Some(result) = results.try_next().await? {
         match result {
@@ -231,7 +242,9 @@ async fn take_head(
             Either::Right(_) if finished == 3 => taken.repeats = true,
             Either::Right(found) => {
                 let json: String = found.try_get(1)?;
-                taken.refused.push((found.try_get(0)?, first::problem(&json)?));
+                taken
+                    .refused
+                    .push((found.try_get(0)?, first::problem(&json)?));
             }
         }
     }

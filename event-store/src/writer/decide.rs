@@ -37,7 +37,10 @@ pub(crate) fn without_aggregate(
     }
     if context.command_id.is_nil() {
         let problem = Problem::new(ErrorCode::InvalidId, "command id is the nil uuid");
-        return Some(Outcome::failed(Status::Invalid, problem.field("command_id")));
+        return Some(Outcome::failed(
+            Status::Invalid,
+            problem.field("command_id"),
+        ));
     }
     if departments.get(context.department).is_none() {
         let names: Vec<&str> = departments.iter().map(|d| d.name.as_str()).collect();
@@ -75,10 +78,20 @@ pub(crate) fn on_aggregate(
     let handled = cached.state.handle(command, &waiting.decision(at));
     let effect = match handled {
         Ok(events) => accept(waiting, events, at, cached, recent, batch),
+        Err(refusal) if refusal.problem.code == ErrorCode::Internal => {
+            // a fault of ours is no decision: a repeat must get another chance
+            tracing::error!(problem = %refusal.problem, "aggregate fails to decide");
+            batch.answer_without_events(waiting, Outcome::failed(Status::Invalid, refusal.problem));
+            Effect::Consistent
+        }
         Err(refusal) => {
             let (command_id, problem) = (waiting.command_id(), refusal.problem);
             recent.put(command_id, First::Refused(Box::new(problem.clone())));
-            batch.refusals.push(Refused { command_id, problem: problem.clone(), at });
+            batch.refusals.push(Refused {
+                command_id,
+                problem: problem.clone(),
+                at,
+            });
             batch.answer_without_events(waiting, Outcome::failed(Status::Refused, problem));
             Effect::Consistent
         }
@@ -120,7 +133,14 @@ fn accept(
     let aggregate_type = AnyState::aggregate_type(&cached.state);
     for (at_event, (event, payload)) in events.iter().zip(payloads).enumerate() {
         cached.sequence += 1;
-        let recorded = record(&waiting, aggregate_type, event, payload, cached.sequence, at);
+        let recorded = record(
+            &waiting,
+            aggregate_type,
+            event,
+            payload,
+            cached.sequence,
+            at,
+        );
         batch.push(recorded, if at_event == 0 { count } else { 0 });
     }
     let refusal = events[0].recorded_refusal().map(|r| Box::new(r.problem));
@@ -163,8 +183,12 @@ fn record(
     };
     let traceparent = context.traceparent.as_ref().filter(|t| {
         // outside the chain and not ours: taken only if it can be a trace context
-        t.len() <= TRACEPARENT_BYTES_MAX
-            && t.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
+        t.len() <= TRACEPARENT_BYTES_MAX && t.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
     });
-    RecordedEvent { header, payload, hash: Digest::ZERO, traceparent: traceparent.cloned() }
+    RecordedEvent {
+        header,
+        payload,
+        hash: Digest::ZERO,
+        traceparent: traceparent.cloned(),
+    }
 }

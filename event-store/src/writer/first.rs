@@ -21,7 +21,9 @@ pub(crate) enum First {
 impl First {
     /// The outcome of the command that caused these events, `last` being the position of its last.
     pub(crate) fn of(first: &RecordedEvent, last: Position) -> Self {
-        let refusal = AnyEvent::decode(first).ok().and_then(|e| e.recorded_refusal());
+        let refusal = AnyEvent::decode(first)
+            .ok()
+            .and_then(|e| e.recorded_refusal());
         match refusal {
             Some(refusal) => {
                 Self::RefusedOnRecord(first.position(), last, Box::new(refusal.problem))
@@ -63,7 +65,9 @@ pub(crate) struct Recent(LruCache<Uuid, First>);
 
 impl Recent {
     pub(crate) fn new(commands_max: usize) -> Self {
-        Self(LruCache::new(NonZeroUsize::new(commands_max).unwrap_or(NonZeroUsize::MIN)))
+        Self(LruCache::new(
+            NonZeroUsize::new(commands_max).unwrap_or(NonZeroUsize::MIN),
+        ))
     }
 
     pub(crate) fn get(&mut self, command_id: &Uuid) -> Option<&First> {
@@ -94,7 +98,11 @@ pub(crate) async fn look_up(
          where command_id = any($1) and command_events > 0",
         row::COLUMNS
     );
-    for row in sqlx::query(&sql).bind(command_ids).fetch_all(&mut *connection).await? {
+    for row in sqlx::query(&sql)
+        .bind(command_ids)
+        .fetch_all(&mut *connection)
+        .await?
+    {
         let event = row::event(&row)?;
         let count: i32 = row.try_get("command_events")?;
         let last = Position(event.position().0 + u64::from(count.max(1).cast_unsigned()) - 1);
@@ -107,7 +115,10 @@ pub(crate) async fn look_up(
     .fetch_all(&mut *connection)
     .await?;
     for row in refused {
-        found.push((row.try_get(0)?, First::Refused(Box::new(problem(row.try_get(1)?)?))));
+        found.push((
+            row.try_get(0)?,
+            First::Refused(Box::new(problem(row.try_get(1)?)?)),
+        ));
     }
     Ok(found)
 }

@@ -13,6 +13,7 @@ mod decide;
 mod first;
 mod options;
 mod reconnect;
+mod recover;
 mod session;
 mod snapshot;
 
@@ -68,8 +69,11 @@ impl Ledger {
         drop(connection);
 
         let shared = Shared::new(options.ring_events_max, options.ring_bytes_max);
-        let pool =
-            connect::pool(&options.database, "sovereign reader", options.readers_max.max(2))?;
+        let pool = connect::pool(
+            &options.database,
+            "sovereign reader",
+            options.readers_max.max(2),
+        )?;
         let reader = LedgerReader { pool, shared };
         reader.head().await?;
 
@@ -77,10 +81,18 @@ impl Ledger {
         let (queue, waiting) = mpsc::channel(options.queue_commands_max.max(1));
         let (control, controls) = mpsc::channel(8);
         let actor = Actor::new(Arc::clone(&options), reader.clone(), waiting, controls);
-        tokio::spawn(actor.run());
+        // the aggregates' event sink locks with tokio's locks, which make a task wait when it has
+        // used up its share of a turn, even if they are free; deciding must never wait
+        tokio::spawn(tokio::task::unconstrained(actor.run()));
         let poller = Poller::start(&reader);
         Ok(Self {
-            inner: Arc::new(Inner { queue, control, reader, options, _poller: poller }),
+            inner: Arc::new(Inner {
+                queue,
+                control,
+                reader,
+                options,
+                _poller: poller,
+            }),
         })
     }
 
@@ -105,7 +117,10 @@ impl Ledger {
     /// How the ledger is doing.
     #[must_use]
     pub fn health(&self) -> LedgerHealth {
-        self.inner.reader.shared.health(self.inner.options.queue_commands_max)
+        self.inner
+            .reader
+            .shared
+            .health(self.inner.options.queue_commands_max)
     }
 
     /// The state of every aggregate as the appender knows it, all at one head: what a replay up to
@@ -139,7 +154,10 @@ impl Ledger {
             UNREACHABLE_RETRY_AFTER_MS
         };
         metrics::counter!("sovereign_ledger_busy_total").increment(1);
-        let message = format!("{} commands wait already", self.inner.options.queue_commands_max);
+        let message = format!(
+            "{} commands wait already",
+            self.inner.options.queue_commands_max
+        );
         let problem = Problem::new(ErrorCode::Busy, message).retry_after_ms(after);
         Outcome::failed(Status::Invalid, problem)
     }

@@ -5,10 +5,10 @@ use sovereign_schemas::{Position, Timestamp, Uuid};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Executor as _, PgConnection, Row as _};
 
+use super::LedgerOptions;
 use super::batch::Tip;
 use super::first::{self, First};
 use super::session::Session;
-use super::LedgerOptions;
 use crate::shared::Shared;
 use crate::{Durability, LedgerReader, StoreError, connect, flush, read};
 
@@ -40,8 +40,9 @@ pub(crate) async fn connect(
     if let Some((process, name)) = previous {
         end_backend(&mut writer, *process, name).await?;
     }
-    let process: i32 =
-        sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut writer).await?;
+    let process: i32 = sqlx::query_scalar("select pg_backend_pid()")
+        .fetch_one(&mut writer)
+        .await?;
 
     let (tip, found) = look(&mut writer, unknown).await?;
     let mut flushing = flushing_connection(&server).await?;
@@ -55,7 +56,11 @@ pub(crate) async fn connect(
     shared.advance(tip.head);
     shared.database_answers();
     let session = Session::start(writer, flushing, (process, name), durability, shared);
-    Ok(Connected { session, tip, found })
+    Ok(Connected {
+        session,
+        tip,
+        found,
+    })
 }
 
 async fn flushing_connection(server: &PgConnectOptions) -> Result<PgConnection, StoreError> {
@@ -68,7 +73,10 @@ async fn durability(
 ) -> Result<Durability, StoreError> {
     let version = connect::server_version(connection).await?;
     if wanted == Durability::FlushedBySecondConnection && version < flush::FLUSH_SERVER_VERSION {
-        tracing::warn!(version, "server cannot flush on demand, each commit waits for its flush");
+        tracing::warn!(
+            version,
+            "server cannot flush on demand, each commit waits for its flush"
+        );
         return Ok(Durability::SynchronousCommit);
     }
     Ok(wanted)
@@ -129,7 +137,10 @@ async fn look(
 /// The tip at `head`, whose event must be there and carry its hash.
 pub(crate) async fn tip(connection: &mut PgConnection, head: Head) -> Result<Tip, StoreError> {
     if head.position == Position::START {
-        return Ok(Tip { head, recorded_at: Timestamp(i64::MIN) });
+        return Ok(Tip {
+            head,
+            recorded_at: Timestamp(i64::MIN),
+        });
     }
     let last = sqlx::query("select recorded_at_us, hash from ledger.events where position = $1")
         .bind(head.position.0.cast_signed())
@@ -148,7 +159,10 @@ pub(crate) async fn tip(connection: &mut PgConnection, head: Head) -> Result<Tip
             head.position
         )));
     }
-    Ok(Tip { head, recorded_at: Timestamp(last.try_get(0)?) })
+    Ok(Tip {
+        head,
+        recorded_at: Timestamp(last.try_get(0)?),
+    })
 }
 
 /// A database that was put back to an older state must not be written by an engine that has

@@ -40,9 +40,18 @@ impl Session {
         let (report, reports) = mpsc::channel(4);
         let (committed, to_flush) = mpsc::channel(UNFLUSHED_BATCHES_MAX);
         tokio::spawn(commit::run(writer, next_steps, report.clone(), committed));
-        let flusher = Flusher { connection: flushing, durability, shared };
+        let flusher = Flusher {
+            connection: flushing,
+            durability,
+            shared,
+        };
         let flusher = tokio::spawn(flusher.run(to_flush, report));
-        Self { steps, reports, flusher, backend }
+        Self {
+            steps,
+            reports,
+            flusher,
+            backend,
+        }
     }
 
     /// The next report; `None` once both tasks have ended.
@@ -52,7 +61,9 @@ impl Session {
 
     /// Hands a step over. One step is under way at a time, so there is room.
     pub(crate) fn step(&self, step: Step) -> Result<(), Step> {
-        self.steps.try_send(step).map_err(mpsc::error::TrySendError::into_inner)
+        self.steps
+            .try_send(step)
+            .map_err(mpsc::error::TrySendError::into_inner)
     }
 
     /// Ends both tasks and returns, in order, the commands that were not answered. Those whose
@@ -73,8 +84,12 @@ impl Session {
         }
         // a batch in the flusher's hands was committed, which a crash may have undone
         let unflushed = self.flusher.await.unwrap_or_default();
-        let sent = unflushed.into_iter().chain(unknown).flat_map(Batch::into_unknown);
-        sent.chain(failed.into_iter().flat_map(Batch::into_waiting)).collect()
+        let sent = unflushed
+            .into_iter()
+            .chain(unknown)
+            .flat_map(Batch::into_unknown);
+        sent.chain(failed.into_iter().flat_map(Batch::into_waiting))
+            .collect()
     }
 }
 

@@ -78,7 +78,10 @@ async fn page_of_keys(
         let aggregate_type = name.parse().map_err(|_| {
             LogError::Internal(format!("aggregate type {name:?} is unknown to this build"))
         })?;
-        keys.push(Key { aggregate_type, id: id.clone() });
+        keys.push(Key {
+            aggregate_type,
+            id: id.clone(),
+        });
         *after = (name, id);
     }
     Ok(keys)

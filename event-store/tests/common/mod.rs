@@ -33,14 +33,22 @@ impl Database {
         let server = server();
         let name = format!("es_{}", Uuid::now_v7().simple());
         let mut connection = PgConnection::connect(&server).await.unwrap();
-        connection.execute(format!("create database {name}").as_str()).await.unwrap();
+        connection
+            .execute(format!("create database {name}").as_str())
+            .await
+            .unwrap();
         let (base, query) = match server.split_once('?') {
             Some((base, query)) => (base.to_owned(), format!("?{query}")),
             None => (server.clone(), String::new()),
         };
-        let host = base.split_once("://").map_or(base.as_str(), |(_, rest)| rest);
+        let host = base
+            .split_once("://")
+            .map_or(base.as_str(), |(_, rest)| rest);
         let host = host.split('/').next().unwrap();
-        Self { url: format!("postgres://{host}/{name}{query}"), name }
+        Self {
+            url: format!("postgres://{host}/{name}{query}"),
+            name,
+        }
     }
 
     pub(crate) async fn connect(&self) -> PgConnection {
@@ -80,7 +88,10 @@ pub(crate) fn request(agent: &str, command: AnyCommand) -> CommandRequest {
 }
 
 pub(crate) fn register(agent: &str) -> CommandRequest {
-    request(agent, command("agent", "register", serde_json::json!({"role": "trader"})))
+    request(
+        agent,
+        command("agent", "register", serde_json::json!({"role": "trader"})),
+    )
 }
 
 pub(crate) fn transition(agent: &str, to: &str) -> CommandRequest {
@@ -122,7 +133,10 @@ pub(crate) async fn verified(reader: &LedgerReader) -> Head {
     let mut sequences = std::collections::HashMap::new();
     for event in all(reader).await {
         chain::advance(&mut head, &event).unwrap();
-        let key = (event.header.aggregate_type.clone(), event.header.aggregate_id.clone());
+        let key = (
+            event.header.aggregate_type.clone(),
+            event.header.aggregate_id.clone(),
+        );
         let last = sequences.entry(key).or_insert(0);
         chain::check_sequence(*last, &event.header).unwrap();
         *last += 1;

@@ -19,36 +19,56 @@ use tokio::time::sleep;
 
 const SENDERS: usize = 64;
 const CRASHES: usize = 5;
+/// A crashed server has recovered and the engine has noticed.
+const WRITABLE_WITHIN: Duration = Duration::from_secs(25);
 
 /// SIGKILL of one backend: the server throws all sessions and its shared memory away, the
 /// unflushed end of the write-ahead log with it, and recovers.
 async fn crash(round: usize) {
-    let mut connection = PgConnection::connect(&server()).await.unwrap();
-    let victim: i32 = sqlx::query_scalar(
-        "select pid from pg_stat_activity where application_name like 'sovereign writer%' \
-         or application_name like 'sovereign flusher%' order by random() limit 1",
-    )
-    .fetch_one(&mut connection)
-    .await
-    .unwrap();
+    let (mut connection, victim) = loop {
+        let mut connection = connect().await;
+        let victim: Result<Option<i32>, _> = sqlx::query_scalar(
+            "select pid from pg_stat_activity where application_name like 'sovereign writer%' \
+             or application_name like 'sovereign flusher%' order by random() limit 1",
+        )
+        .fetch_optional(&mut connection)
+        .await;
+        match victim {
+            Ok(Some(victim)) => break (connection, victim),
+            _ => sleep(Duration::from_millis(100)).await,
+        }
+    };
     let kill = format!("copy (select 1) to program 'kill -9 {victim}'");
     // the answer may be lost together with the server
     let killed = connection.execute(kill.as_str()).await;
     assert!(
-        killed.as_ref().err().is_none_or(|e| !e.to_string().contains("permission")),
+        killed
+            .as_ref()
+            .err()
+            .is_none_or(|e| !e.to_string().contains("permission")),
         "crash {round}: {killed:?}"
     );
 }
 
-async fn until_writable(ledger: &Ledger) {
+async fn connect() -> PgConnection {
     for _ in 0..100 {
-        let probe = register(&format!("probe-{}", Uuid::now_v7().simple()));
-        if send(ledger, &probe).await.status == Status::Accepted {
-            return;
+        if let Ok(connection) = PgConnection::connect(&server()).await {
+            return connection;
         }
         sleep(Duration::from_millis(100)).await;
     }
-    panic!("not writable: {:?}", ledger.health());
+    panic!("the server does not come back")
+}
+
+async fn until_writable(ledger: &Ledger) {
+    let probe = async {
+        let agent = format!("probe-{}", Uuid::now_v7().simple());
+        while send(ledger, &register(&agent)).await.status != Status::Accepted {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let done = tokio::time::timeout(WRITABLE_WITHIN, probe).await;
+    assert!(done.is_ok(), "not writable: {:?}", ledger.health());
 }
 
 struct Acknowledged {
@@ -64,7 +84,11 @@ async fn sender(ledger: Ledger, n: usize, stop: Arc<AtomicBool>) -> Vec<Acknowle
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let request = if number == 0 { register(&agent) } else { bar(&agent, number) };
+        let request = if number == 0 {
+            register(&agent)
+        } else {
+            bar(&agent, number)
+        };
         loop {
             let outcome = send(&ledger, &request).await;
             let code = outcome.error.as_ref().map(|e| e.code);
@@ -106,13 +130,22 @@ async fn check(reader: &LedgerReader, acknowledged: &[Acknowledged]) {
     let events = all(reader).await;
     let mut by_command: HashMap<Uuid, Vec<Position>> = HashMap::new();
     for event in &events {
-        by_command.entry(event.header.command_id).or_default().push(event.position());
+        by_command
+            .entry(event.header.command_id)
+            .or_default()
+            .push(event.position());
     }
-    assert!(by_command.values().all(|positions| positions.len() == 1), "an id took effect twice");
+    assert!(
+        by_command.values().all(|positions| positions.len() == 1),
+        "an id took effect twice"
+    );
     for Acknowledged { request, outcome } in acknowledged {
         let (first, last) = outcome.positions.unwrap();
         assert_eq!(first, last);
-        assert_eq!(by_command.get(&request.context.command_id), Some(&vec![first]));
+        assert_eq!(
+            by_command.get(&request.context.command_id),
+            Some(&vec![first])
+        );
     }
 }
 
@@ -121,11 +154,14 @@ async fn nothing_acknowledged_or_shown_is_lost_when_the_server_crashes() {
     let database = Database::create().await;
     let ledgers = [database.open().await, database.open().await];
     let stop = Arc::new(AtomicBool::new(false));
-    let followers: Vec<_> =
-        [ledgers[0].tail(), ledgers[1].tail(), LedgerTail::remote(&database.url).unwrap()]
-            .into_iter()
-            .map(|tail| tokio::spawn(follower(tail, Arc::clone(&stop))))
-            .collect();
+    let followers: Vec<_> = [
+        ledgers[0].tail(),
+        ledgers[1].tail(),
+        LedgerTail::remote(&database.url).unwrap(),
+    ]
+    .into_iter()
+    .map(|tail| tokio::spawn(follower(tail, Arc::clone(&stop))))
+    .collect();
     let senders = {
         let (ledgers, stop) = (ledgers.clone(), Arc::clone(&stop));
         tokio::spawn(at_once(SENDERS, move |n| {
@@ -156,7 +192,10 @@ async fn nothing_acknowledged_or_shown_is_lost_when_the_server_crashes() {
     let events = all(&reader).await;
     for (position, hash) in shown.iter().flatten() {
         let at = usize::try_from(position.0).unwrap() - 1;
-        assert_eq!(events[at].hash, *hash, "position {position} was shown and then changed");
+        assert_eq!(
+            events[at].hash, *hash,
+            "position {position} was shown and then changed"
+        );
     }
     println!(
         "{} acknowledged, head {}, shown {:?}",
@@ -168,7 +207,10 @@ async fn nothing_acknowledged_or_shown_is_lost_when_the_server_crashes() {
     assert_eq!(ledgers[1].live_states().await.unwrap().0, head);
     for Acknowledged { request, outcome } in acknowledged.iter().rev().take(200) {
         let again = send(&ledgers[1], request).await;
-        assert_eq!((again.status, again.positions), (Status::Duplicate, outcome.positions));
+        assert_eq!(
+            (again.status, again.positions),
+            (Status::Duplicate, outcome.positions)
+        );
     }
     database.remove().await;
 }

@@ -15,7 +15,11 @@ async fn two_engines_and_128_senders_make_one_dense_chain() {
             let ledger = ledgers[n % 2].clone();
             async move {
                 // half of the senders have an aggregate of their own, the others share eight
-                let agent = if n < 64 { format!("own-{n}") } else { format!("shared-{}", n % 8) };
+                let agent = if n < 64 {
+                    format!("own-{n}")
+                } else {
+                    format!("shared-{}", n % 8)
+                };
                 let mut taken = Vec::new();
                 send(&ledger, &register(&agent)).await;
                 for number in 0..each {
@@ -45,11 +49,17 @@ async fn two_engines_and_128_senders_make_one_dense_chain() {
     let (_, others) = ledgers[1].live_states().await.unwrap();
     assert_eq!((at, states.len()), (head, 72));
     let digest = |states: &[sovereign_event_store::LiveState]| -> Vec<_> {
-        states.iter().map(|s| (s.0, s.1.clone(), s.2, s.3.canonical())).collect()
+        states
+            .iter()
+            .map(|s| (s.0, s.1.clone(), s.2, s.3.canonical()))
+            .collect()
     };
     assert_eq!(digest(&states), digest(&others));
     let fresh = database.open().await;
-    assert_eq!(digest(&states), digest(&fresh.live_states().await.unwrap().1));
+    assert_eq!(
+        digest(&states),
+        digest(&fresh.live_states().await.unwrap().1)
+    );
     for ledger in ledgers {
         ledger.close().await;
     }
@@ -79,13 +89,14 @@ async fn a_long_aggregate_is_read_in_pages_after_a_restart() {
     let ledger = database.open().await;
     send(&ledger, &register("a")).await;
     for chunk in 0..11_u32 {
-        for outcome in futures::future::join_all(
-            (chunk * 100..chunk * 100 + 100).map(|n| bar("a", n)).map(|r| {
-                let ledger = ledger.clone();
-                async move { send(&ledger, &r).await }
-            }),
-        )
-        .await
+        for outcome in
+            futures::future::join_all((chunk * 100..chunk * 100 + 100).map(|n| bar("a", n)).map(
+                |r| {
+                    let ledger = ledger.clone();
+                    async move { send(&ledger, &r).await }
+                },
+            ))
+            .await
         {
             assert_eq!(outcome.status, Status::Accepted, "{outcome:?}");
         }
@@ -95,5 +106,51 @@ async fn a_long_aggregate_is_read_in_pages_after_a_restart() {
     let outcome = send(&ledger, &bar("a", 1_100)).await;
     assert_eq!(outcome.positions, Some((Position(1_102), Position(1_102))));
     verified(&ledger.reader()).await;
+    database.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn appends_with_a_flush_in_each_commit_as_well() {
+    let database = Database::create().await;
+    let mut options = database.options();
+    options.durability = sovereign_event_store::Durability::SynchronousCommit;
+    let ledger = sovereign_event_store::Ledger::open(options).await.unwrap();
+    let outcomes = {
+        let ledger = ledger.clone();
+        at_once(32, move |n| {
+            let ledger = ledger.clone();
+            async move { send(&ledger, &register(&format!("a-{n}"))).await }
+        })
+        .await
+    };
+    assert!(
+        outcomes.iter().all(|o| o.status == Status::Accepted),
+        "{outcomes:?}"
+    );
+    assert_eq!(verified(&ledger.reader()).await.position, Position(32));
+    assert_eq!(ledger.flushed().position, Position(32));
+    assert!(ledger.health().healthy);
+    database.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_waiting_commands_are_all_decided() {
+    let database = Database::create().await;
+    let ledger = database.open().await;
+    // enough for one turn of the deciding task to use up its share, which must not refuse any
+    let outcomes = {
+        let ledger = ledger.clone();
+        at_once(1_000, move |n| {
+            let ledger = ledger.clone();
+            async move { send(&ledger, &register(&format!("a-{n}"))).await }
+        })
+        .await
+    };
+    let accepted = outcomes
+        .iter()
+        .filter(|o| o.status == Status::Accepted)
+        .count();
+    assert_eq!(accepted, 1_000);
+    assert_eq!(verified(&ledger.reader()).await.position, Position(1_000));
     database.remove().await;
 }

@@ -22,8 +22,14 @@ async fn events_cannot_be_changed_not_even_by_the_owner() {
         "set session_replication_role = replica; delete from ledger.events",
     ] {
         let error = connection.execute(statement).await.unwrap_err().to_string();
-        assert!(error.contains("append-only") || error.contains("permission"), "{error}");
-        connection.execute("set session_replication_role = origin").await.unwrap();
+        assert!(
+            error.contains("append-only") || error.contains("permission"),
+            "{error}"
+        );
+        connection
+            .execute("set session_replication_role = origin")
+            .await
+            .unwrap();
     }
     let granted: i64 = sqlx::query_scalar(
         "select count(*) from information_schema.role_table_grants where table_schema = 'ledger' \
@@ -60,7 +66,10 @@ async fn what_a_superuser_changes_is_found() {
         .unwrap();
     assert_eq!(found.position(), Position(5));
 
-    superuser.execute("delete from ledger.events where position = 7").await.unwrap();
+    superuser
+        .execute("delete from ledger.events where position = 7")
+        .await
+        .unwrap();
     let mut log = reader.log();
     let (before, cursor) = log.read(Cursor::default(), 100).await.unwrap();
     assert_eq!(before.len(), 6);
@@ -71,7 +80,10 @@ async fn what_a_superuser_changes_is_found() {
         "{gap}"
     );
 
-    superuser.execute("delete from ledger.events where position > 8").await.unwrap();
+    superuser
+        .execute("delete from ledger.events where position > 8")
+        .await
+        .unwrap();
     let (_, cursor) = log.read(Position(7).into(), 100).await.unwrap();
     let cut = log.read(cursor, 100).await.unwrap_err();
     assert!(
@@ -110,13 +122,17 @@ async fn eight_engines_that_start_at_once_migrate_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_and_a_dead_server_are_told_apart() {
+async fn a_dead_server_and_a_missing_database_are_told_apart() {
     let dead = LedgerReader::connect("postgres://u@127.0.0.1:1/x", 1).unwrap();
     let error = dead.head().await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::DatabaseUnreachable);
-    let no_such = format!("{}_missing", Database::create().await.url);
-    let options =
-        sovereign_event_store::LedgerOptions::new(no_such, sovereign_schemas::Departments::default());
+    let database = Database::create().await;
+    let no_such = format!("{}_missing", database.url);
+    let options = sovereign_event_store::LedgerOptions::new(
+        no_such,
+        sovereign_schemas::Departments::default(),
+    );
     let error = Ledger::open(options).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidConfig, "{error}");
+    database.remove().await;
 }

@@ -14,10 +14,16 @@ async fn a_repeat_gets_the_first_positions_here_elsewhere_and_after_a_restart() 
     for (at, command) in commands.iter().enumerate() {
         let position = Some((Position(at as u64 + 1), Position(at as u64 + 1)));
         let first = send(&here, command).await;
-        assert_eq!((first.status, first.positions), (Status::Accepted, position));
+        assert_eq!(
+            (first.status, first.positions),
+            (Status::Accepted, position)
+        );
         for ledger in [&here, &elsewhere, &here] {
             let again = send(ledger, command).await;
-            assert_eq!((again.status, again.positions), (Status::Duplicate, position));
+            assert_eq!(
+                (again.status, again.positions),
+                (Status::Duplicate, position)
+            );
         }
     }
     here.close().await;
@@ -44,10 +50,16 @@ async fn one_command_sent_64_times_at_once_through_two_engines_takes_effect_once
             async move { send(&ledger, &command).await }
         })
         .await;
-        let accepted = outcomes.iter().filter(|o| o.status == Status::Accepted).count();
+        let accepted = outcomes
+            .iter()
+            .filter(|o| o.status == Status::Accepted)
+            .count();
         assert_eq!(accepted, 1, "{outcomes:?}");
         let position = Some((Position(round + 1), Position(round + 1)));
-        assert!(outcomes.iter().all(|o| o.positions == position), "{outcomes:?}");
+        assert!(
+            outcomes.iter().all(|o| o.positions == position),
+            "{outcomes:?}"
+        );
     }
     assert_eq!(verified(&ledgers[0].reader()).await.position, Position(5));
     database.remove().await;
@@ -78,11 +90,17 @@ async fn a_conflict_costs_only_the_losing_command() {
         assert_eq!(even.status, Status::Accepted, "{even:?}");
     }
     let odd: Vec<_> = outcomes.iter().skip(1).step_by(2).collect();
-    assert_eq!(odd.iter().filter(|o| o.status == Status::Accepted).count(), 1);
+    assert_eq!(
+        odd.iter().filter(|o| o.status == Status::Accepted).count(),
+        1
+    );
     let lost = odd.iter().find(|o| o.status == Status::Conflict).unwrap();
     let error = lost.error.as_ref().unwrap();
     assert_eq!(error.code, ErrorCode::VersionConflict);
-    assert_eq!((error.expected.as_deref(), error.found.as_deref()), (Some("1"), Some("2")));
+    assert_eq!(
+        (error.expected.as_deref(), error.found.as_deref()),
+        (Some("1"), Some("2"))
+    );
     verified(&ledger.reader()).await;
     database.remove().await;
 }
@@ -115,7 +133,10 @@ async fn a_refusal_on_record_has_a_position_and_is_repeated_with_it() {
     let first = send(&ledger, &illegal).await;
     assert_eq!(first.status, Status::Refused);
     assert_eq!(first.positions, Some((Position(2), Position(2))));
-    assert_eq!(first.error.as_ref().unwrap().code, ErrorCode::IllegalTransition);
+    assert_eq!(
+        first.error.as_ref().unwrap().code,
+        ErrorCode::IllegalTransition
+    );
     assert_eq!(send(&ledger, &illegal).await, first);
     ledger.close().await;
     let ledger = database.open().await;
@@ -134,7 +155,10 @@ async fn a_full_queue_says_busy_at_once_and_later_the_outcome_is_unknown() {
     send(&ledger, &register("a")).await;
     // somebody holds the head row, so nothing can be committed
     let mut other = database.connect().await;
-    other.execute("begin; select * from ledger.head for update").await.unwrap();
+    other
+        .execute("begin; select * from ledger.head for update")
+        .await
+        .unwrap();
     let started = std::time::Instant::now();
     let outcomes = {
         let ledger = ledger.clone();
@@ -148,7 +172,10 @@ async fn a_full_queue_says_busy_at_once_and_later_the_outcome_is_unknown() {
         .await
     };
     let code = |o: &sovereign_schemas::Outcome| o.error.as_ref().unwrap().code;
-    let busy: Vec<_> = outcomes.iter().filter(|(o, _)| code(o) == ErrorCode::Busy).collect();
+    let busy: Vec<_> = outcomes
+        .iter()
+        .filter(|(o, _)| code(o) == ErrorCode::Busy)
+        .collect();
     assert!(busy.len() >= 20, "{}", busy.len());
     for (outcome, after) in &busy {
         assert_eq!(outcome.status, Status::Invalid);

@@ -16,7 +16,11 @@ use crate::common::{Database, all, bar, register, send, verified};
 async fn followers_see_every_event_once_here_and_in_other_processes() {
     let database = Database::create().await;
     let (ledger, other) = (database.open().await, database.open().await);
-    let tails = [ledger.tail(), other.tail(), LedgerTail::remote(&database.url).unwrap()];
+    let tails = [
+        ledger.tail(),
+        other.tail(),
+        LedgerTail::remote(&database.url).unwrap(),
+    ];
     let count = 400;
     let followers: Vec<_> = tails
         .into_iter()
@@ -37,8 +41,14 @@ async fn followers_see_every_event_once_here_and_in_other_processes() {
     send(&ledger, &register("a")).await;
     send(&other, &register("b")).await;
     for number in 0..(count as u32 - 2) / 2 {
-        assert_eq!(send(&ledger, &bar("a", number)).await.status, Status::Accepted);
-        assert_eq!(send(&other, &bar("b", number)).await.status, Status::Accepted);
+        assert_eq!(
+            send(&ledger, &bar("a", number)).await.status,
+            Status::Accepted
+        );
+        assert_eq!(
+            send(&other, &bar("b", number)).await.status,
+            Status::Accepted
+        );
     }
     for follower in followers {
         follower.await.unwrap();
@@ -46,7 +56,12 @@ async fn followers_see_every_event_once_here_and_in_other_processes() {
     let mut tail = ledger.tail();
     let started = Instant::now();
     let wait = Duration::from_millis(100);
-    assert!(tail.next(Position(count), 1, wait).await.unwrap().is_empty());
+    assert!(
+        tail.next(Position(count), 1, wait)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert!(started.elapsed() >= wait);
     database.remove().await;
 }
@@ -67,15 +82,23 @@ async fn finds_positions_by_time_and_events_by_filter() {
     }
     let events = all(&reader).await;
     for event in &events {
-        let first = events.iter().find(|e| e.header.recorded_at >= event.header.recorded_at);
+        let first = events
+            .iter()
+            .find(|e| e.header.recorded_at >= event.header.recorded_at);
         let found = reader.position_at(event.header.recorded_at).await.unwrap();
         assert_eq!(found, first.unwrap().position());
     }
     let after_all = Timestamp(events.last().unwrap().header.recorded_at.0 + 1);
     assert_eq!(reader.position_at(after_all).await.unwrap(), Position(19));
 
-    let hunter = Filter { department: Some(DepartmentId::HUNTER), ..Filter::default() };
-    let (found, reached) = reader.read_filtered(Position::START, 4, &hunter).await.unwrap();
+    let hunter = Filter {
+        department: Some(DepartmentId::HUNTER),
+        ..Filter::default()
+    };
+    let (found, reached) = reader
+        .read_filtered(Position::START, 4, &hunter)
+        .await
+        .unwrap();
     assert_eq!((found.len(), reached), (4, Position(5)));
     let (found, reached) = reader.read_filtered(reached, 100, &hunter).await.unwrap();
     assert_eq!((found.len(), reached), (11, Position(18)));
@@ -84,10 +107,19 @@ async fn finds_positions_by_time_and_events_by_filter() {
         aggregate_id: Some("b".into()),
         ..Filter::default()
     };
-    let (found, _) = reader.read_filtered(Position::START, 100, &b).await.unwrap();
+    let (found, _) = reader
+        .read_filtered(Position::START, 100, &b)
+        .await
+        .unwrap();
     assert_eq!(found.len(), 6);
-    let page = reader.read_aggregate(AggregateType::Agent, "b", 4, 100).await.unwrap();
-    assert_eq!(page.iter().map(|e| e.header.sequence).collect::<Vec<_>>(), [5, 6]);
+    let page = reader
+        .read_aggregate(AggregateType::Agent, "b", 4, 100)
+        .await
+        .unwrap();
+    assert_eq!(
+        page.iter().map(|e| e.header.sequence).collect::<Vec<_>>(),
+        [5, 6]
+    );
     database.remove().await;
 }
 
@@ -158,10 +190,10 @@ async fn a_stored_version_1_event_is_read_as_version_2() {
     else {
         panic!("{:?}", events[1])
     };
-    assert_eq!((new.interval_s, new.opened_at.to_string().as_str()), (
-        86_400,
-        "2000-03-01T00:00:00.000000Z"
-    ));
+    assert_eq!(
+        (new.interval_s, new.opened_at.to_string().as_str()),
+        (86_400, "2000-03-01T00:00:00.000000Z")
+    );
     // and the aggregate knows it
     let mut earlier = bar("a", 0);
     earlier.command = crate::common::command(
