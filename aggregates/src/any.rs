@@ -206,15 +206,16 @@ pub enum AnyState {
     Approval(Approval),
 }
 
-/// Runs `handle` of a cqrs-es aggregate. It never awaits anything but its sink, which is ready at
-/// once, so one poll is enough.
+/// Runs `handle` of a cqrs-es aggregate. It never awaits anything but its sink's own mutex, so one
+/// poll is enough. Unconstrained, because tokio lets even a free mutex wait once a task has used
+/// up its budget, and by then the sink has applied the event.
 fn run<A: Aggregate<Services = Decision, Error = Refusal>>(
     state: &mut A,
     command: A::Command,
     decision: &Decision,
 ) -> Result<Vec<A::Event>, Refusal> {
     let sink = EventSink::default();
-    let handled = state.handle(command, decision, &sink).now_or_never();
+    let handled = tokio::task::unconstrained(state.handle(command, decision, &sink)).now_or_never();
     let collected = sink.collect().now_or_never();
     match (handled, collected) {
         (Some(Ok(())), Some(events)) => Ok(events),
@@ -302,5 +303,29 @@ impl AnyState {
         };
         // these structs hold only strings, numbers and maps with string keys: it cannot fail
         bytes.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sovereign_schemas::Timestamp;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn decides_in_a_busy_task_as_well() {
+        let decision = Decision {
+            aggregate_id: "agent_1".parse().unwrap(),
+            at: Timestamp(0),
+            actor: "agent_1".parse().unwrap(),
+        };
+        // far more than the 128 operations that tokio grants a task between two polls
+        for _ in 0..1_000 {
+            let data = serde_json::json!({"role": "trader"});
+            let command = AnyCommand::parse("agent", "register", data).unwrap();
+            let command = command.try_map_text(|_| Err::<Text, _>("no text")).unwrap();
+            let mut state = AnyState::new(AggregateType::Agent);
+            assert_eq!(state.handle(command, &decision).unwrap().len(), 1);
+        }
     }
 }

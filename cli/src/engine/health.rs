@@ -1,6 +1,7 @@
 //! How the engine is, by part.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -27,13 +28,14 @@ impl Parts {
     }
 
     fn relay_health(&self) -> PartHealth {
-        let Some(relay) = self.relay.get() else {
+        let relay = self.relay.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(relay) = relay.as_ref() else {
             let problem = Problem::new(ErrorCode::BrokerUnreachable, "relay has not started yet");
             return PartHealth::failed(problem);
         };
         let health = relay.health();
         let problem = match &health.state {
-            RelayState::Stopped { problem } => problem.clone(),
+            RelayState::Stopped { problem: Some(problem) } => problem.clone(),
             _ => Problem::new(ErrorCode::BrokerUnreachable, "relay makes no progress"),
         };
         failed(health.healthy, Some(health.lag), json!(health), Some(problem))

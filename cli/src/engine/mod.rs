@@ -19,8 +19,6 @@ use crate::failure::{Failure, Result, internal};
 use crate::location::Location;
 use crate::output::Output;
 
-pub(crate) use parts::Engine;
-
 /// Tells the process that waits for us, or the terminal, how the start goes.
 #[derive(Debug, Clone)]
 pub(crate) struct Reporter {

@@ -1,6 +1,6 @@
 //! What runs, and how it is stopped.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use sovereign_agents::RunnerHandle;
@@ -22,7 +22,7 @@ pub(crate) struct Parts {
     pub(super) ledger: Ledger,
     pub(super) servers: Option<Arc<Servers>>,
     pub(super) views: ProjectorHandle,
-    pub(super) relay: OnceLock<RelayHandle>,
+    pub(super) relay: RwLock<Option<RelayHandle>>,
     pub(super) agents: OnceLock<RunnerHandle>,
     pub(super) market: MarketFolder,
     pub(super) state: OnceLock<EngineState>,
@@ -48,7 +48,8 @@ impl Engine {
             tracing::warn!("requests were cut off");
         }
         parts.ledger.close().await;
-        if let Some(relay) = parts.relay.get() {
+        let relay = parts.relay.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(relay) = relay {
             relay.stop().await;
         }
         parts.views.stop().await;

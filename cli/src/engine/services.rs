@@ -48,9 +48,7 @@ impl DigestSource for Parts {
     async fn digest(&self) -> Result<Value, Problem> {
         let (head, states) = self.ledger.live_states().await.map_err(|e| e.problem())?;
         let count = states.len();
-        let digests = digest_of_states(
-            states.into_iter().map(|s| (s.aggregate_type, s.aggregate_id, s.sequence, s.state)),
-        );
+        let digests = digest_of_states(states);
         Ok(json!({ "position": head.position, "head_hash": head.hash, "aggregates": count,
             "digests": digests }))
     }

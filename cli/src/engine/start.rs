@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use sovereign_agents::market::MarketFolder;
@@ -148,7 +148,7 @@ async fn assemble(
         ledger: ledger.clone(),
         servers: local,
         views,
-        relay: OnceLock::new(),
+        relay: RwLock::new(None),
         agents: OnceLock::new(),
         market: MarketFolder::new(location.path("market")),
         state: OnceLock::new(),
@@ -213,7 +213,8 @@ async fn assemble(
         config: config_path,
     };
     // each was empty: nobody else sets them
-    let _ = (parts.relay.set(relay), parts.agents.set(agents), parts.state.set(state.clone()));
+    let _ = (parts.agents.set(agents), parts.state.set(state.clone()));
+    *parts.relay.write().unwrap_or_else(PoisonError::into_inner) = Some(relay);
     let engine = Engine { parts, console, folder };
     write_state(location, &state)?;
     if let Err(failure) = healthy(reporter, &engine).await {

@@ -1,0 +1,142 @@
+//! Keeps the limits: an intent that the auditor found Green is authorized if its amount is small
+//! enough, and otherwise waits for a human. Whoever wants a trade never authorizes it itself.
+
+use std::collections::BTreeMap;
+
+use sovereign_aggregates::agent::{AgentCommand, ClearExecution};
+use sovereign_aggregates::approval::{ApprovalCommand, Request};
+use sovereign_aggregates::trade::{Authorize, Cancel, Hold, TradeCommand};
+use sovereign_aggregates::{AnyEvent, policy};
+use sovereign_schemas::events::{ApprovalEvent, TradeEvent, Verdict};
+use sovereign_schemas::{AggregateId, Decimal, DepartmentId, Digest, Identifier};
+
+use super::{Reaction, Reactions, Role, Seen, code};
+
+pub(crate) const ROLE: Role = Role {
+    name: "guardian",
+    department: DepartmentId::GUARDIAN,
+};
+
+/// The action that an approval of a trade allows.
+pub const ACTION: &str = "trade.execute";
+
+/// What the guardian knows about one instrument.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// Intents that are neither ended nor authorized.
+    intents: BTreeMap<String, Intent>,
+    /// Approvals that trades wait for.
+    waiting: BTreeMap<String, AggregateId>,
+}
+
+#[derive(Debug, Clone)]
+struct Intent {
+    agent_id: AggregateId,
+    amount: Decimal,
+    currency: Identifier,
+    /// SHA-256 of the proposal's payload as recorded.
+    digest: Digest,
+    held: bool,
+}
+
+/// The approval that belongs to a trade.
+#[must_use]
+pub fn approval_id(trade_id: &str) -> Option<AggregateId> {
+    let plain = format!("approval_{trade_id}").parse();
+    plain
+        .or_else(|_| format!("approval_{}", Digest::of(&[trade_id.as_bytes()])).parse())
+        .ok()
+}
+
+fn proposed(seen: &Seen, e: &sovereign_schemas::events::TradeProposed) -> Option<Intent> {
+    Some(Intent {
+        agent_id: e.agent_id.parse().ok()?,
+        amount: e.amount,
+        currency: e.currency.parse().ok()?,
+        digest: Digest::of(&[&seen.recorded.payload]),
+        held: false,
+    })
+}
+
+/// Takes an event; answers Green verdicts, authorizations and the end of approvals.
+pub fn step(state: &mut State, seen: &Seen) -> Vec<Reaction> {
+    let mut out = Reactions::of(code(ROLE.name), ROLE.department, seen.header());
+    match &seen.event {
+        AnyEvent::Trade(event) => trade(state, seen, event, &mut out),
+        AnyEvent::Approval(event) => {
+            let reason = match event {
+                ApprovalEvent::ApprovalRequested(_) => return vec![],
+                ApprovalEvent::ApprovalDenied(_) => "approval_denied",
+                ApprovalEvent::ApprovalExpired(_) => "approval_expired",
+            };
+            if let Some(id) = state.waiting.remove(seen.aggregate_id()) {
+                out.trade(
+                    &id,
+                    TradeCommand::Cancel(Cancel {
+                        reason: code(reason),
+                    }),
+                );
+            }
+        }
+        AnyEvent::Agent(_) => {}
+    }
+    out.done()
+}
+
+fn trade(state: &mut State, seen: &Seen, event: &TradeEvent, out: &mut Reactions<'_>) {
+    let Ok(id) = seen.aggregate_id().parse::<AggregateId>() else {
+        return;
+    };
+    match event {
+        TradeEvent::TradeProposed(e) => {
+            if let Some(intent) = proposed(seen, e) {
+                state.intents.insert(id.into(), intent);
+            }
+        }
+        TradeEvent::VerdictGiven(e) if e.verdict == Verdict::Red => {
+            state.intents.remove(id.as_str());
+        }
+        TradeEvent::VerdictGiven(_) => {
+            let Some(intent) = state.intents.get_mut(id.as_str()) else {
+                return;
+            };
+            if !policy::needs_approval(intent.amount) {
+                out.trade(&id, TradeCommand::Authorize(Authorize {}));
+                return;
+            }
+            let Some(approval_id) = approval_id(id.as_str()) else {
+                return;
+            };
+            intent.held = true;
+            state.waiting.insert(approval_id.to_string(), id.clone());
+            let request = Request {
+                action: code(ACTION),
+                target_id: id.clone(),
+                action_digest: intent.digest,
+                amount: intent.amount,
+                currency: intent.currency.clone(),
+            };
+            out.approval(&approval_id, ApprovalCommand::Request(request));
+            out.trade(&id, TradeCommand::Hold(Hold { approval_id }));
+        }
+        TradeEvent::TradeAuthorized(e) => {
+            // what was held meanwhile left VERIFYING long ago: its agent is not cleared
+            let Some(intent) = state.intents.remove(id.as_str()).filter(|i| !i.held) else {
+                return;
+            };
+            if let Ok(authority) = e.authority.parse() {
+                let clear = ClearExecution {
+                    trade_id: id,
+                    authority,
+                };
+                out.agent(&intent.agent_id, AgentCommand::ClearExecution(clear));
+            }
+        }
+        TradeEvent::TradeCancelled(_) => {
+            if state.intents.remove(id.as_str()).is_some_and(|i| i.held) {
+                state.waiting.retain(|_, trade| *trade != id);
+            }
+        }
+        _ => {}
+    }
+}
