@@ -107,7 +107,6 @@ impl Floor {
         let id = &header.aggregate_id;
         (id.starts_with("hunter-") || id.starts_with("trader-"))
             && header.event_type != EventType::ThoughtRecorded.as_str()
-            && header.event_type != EventType::TransitionRefused.as_str()
     }
 
     /// Takes the next event of the ledger. Answers with the instrument (as in ids) that it

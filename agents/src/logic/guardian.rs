@@ -133,7 +133,8 @@ fn trade(state: &mut State, seen: &Seen, event: &TradeEvent, out: &mut Reactions
             }
         }
         TradeEvent::TradeCancelled(_) => {
-            if state.intents.remove(id.as_str()).is_some_and(|i| i.held) {
+            let was_held = state.intents.remove(id.as_str()).is_some_and(|i| i.held);
+            if was_held {
                 state.waiting.retain(|_, trade| *trade != id);
             }
         }

@@ -79,6 +79,25 @@ impl State {
         self.finished.contains(&input)
     }
 
+    /// Whether the trader has come to rest after the last bar.
+    fn is_settled_by(&self, seen: &Seen, event: &AgentEvent) -> bool {
+        if seen.aggregate_id() != self.names.trader.as_str() {
+            return false;
+        }
+        let same_bar = self.unsettled == Some(seen.header().correlation_id);
+        match event {
+            // a trader that comes out of SAFE_MODE has given the bar up
+            AgentEvent::StateTransitioned(e) if e.to == AgentState::Idle => {
+                same_bar || (e.from == AgentState::SafeMode && self.unsettled.is_some())
+            }
+            // it was at rest already: somebody else has moved it
+            AgentEvent::TransitionRefused(e) => {
+                same_bar && e.from == AgentState::Idle && e.to == AgentState::Idle
+            }
+            _ => false,
+        }
+    }
+
     fn next_bar(&self, seen: &Seen) -> Vec<Reaction> {
         let parse = |task: &Task| {
             let actor: Identifier = self.names.hunter.as_str().parse().ok()?;
@@ -135,15 +154,7 @@ pub fn step(state: &mut State, seen: &Seen) -> Vec<Reaction> {
             state.unsettled = Some(seen.header().correlation_id);
             vec![]
         }
-        AgentEvent::StateTransitioned(e)
-            if e.to == AgentState::Idle && seen.aggregate_id() == state.names.trader.as_str() =>
-        {
-            // a trader that comes out of SAFE_MODE has given the bar up
-            let settled = state.unsettled == Some(seen.header().correlation_id)
-                || (e.from == AgentState::SafeMode && state.unsettled.is_some());
-            if !settled {
-                return vec![];
-            }
+        _ if state.is_settled_by(seen, event) => {
             state.unsettled = None;
             state.next_bar(seen)
         }

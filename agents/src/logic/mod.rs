@@ -73,7 +73,7 @@ pub enum Reaction {
 pub enum Effect {
     /// Read the next bar of a market file: it is observed, or the task is finished if there is
     /// none.
-    NextBar(NextBar),
+    NextBar(Box<NextBar>),
 }
 
 /// Data of [`Effect::NextBar`].

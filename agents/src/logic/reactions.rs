@@ -23,6 +23,7 @@ pub(crate) struct Reactions<'a> {
     agent: Identifier,
     department: DepartmentId,
     cause: &'a EventHeader,
+    correlation_id: Uuid,
     list: Vec<Reaction>,
 }
 
@@ -36,8 +37,14 @@ impl<'a> Reactions<'a> {
             agent,
             department,
             cause,
+            correlation_id: cause.correlation_id,
             list: Vec::new(),
         }
+    }
+
+    /// From here on the commands belong to this, whatever the causing event belonged to.
+    pub(crate) const fn correlate(&mut self, correlation_id: Uuid) {
+        self.correlation_id = correlation_id;
     }
 
     fn context(&self) -> CommandContext {
@@ -45,7 +52,7 @@ impl<'a> Reactions<'a> {
             command_id: command_id(self.agent.as_str(), self.cause.event_id, self.list.len()),
             actor: self.agent.clone(),
             department: self.department,
-            correlation_id: self.cause.correlation_id,
+            correlation_id: self.correlation_id,
             causation_id: Some(self.cause.event_id),
             traceparent: None,
         }
@@ -74,7 +81,7 @@ impl<'a> Reactions<'a> {
 
     /// `build` gets the context of the command that will carry the result.
     pub(crate) fn next_bar(&mut self, build: impl FnOnce(CommandContext) -> NextBar) {
-        let effect = Effect::NextBar(build(self.context()));
+        let effect = Effect::NextBar(Box::new(build(self.context())));
         self.list.push(Reaction::Effect(effect));
     }
 

@@ -35,7 +35,7 @@ impl Carrier {
         let mut rest = VecDeque::from(reactions);
         while let Some(reaction) = rest.pop_front() {
             match reaction {
-                Reaction::Effect(Effect::NextBar(next)) => self.next_bar(lane, next).await,
+                Reaction::Effect(Effect::NextBar(next)) => self.next_bar(lane, *next).await,
                 Reaction::Command(request) => {
                     let mut together = vec![*request];
                     while let Some(Reaction::Command(next)) = rest.front()

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,21 +11,20 @@ use sovereign_agents::{
     CheckpointStore, Clock, Gateway, MarketSource, RawRequest, Runner, RunnerHandle, RunnerOptions,
 };
 use sovereign_aggregates::{AnyCommand, AnyEvent, AnyState, Decision};
+use sovereign_guard::admit;
+use sovereign_guard::scrub::Scrubber;
 use sovereign_schemas::chain::{self, Head};
 use sovereign_schemas::{
     AggregateType, Digest, ErrorCode, EventHeader, LogError, Outcome, Position, Problem, RawText,
-    RecordedEvent, Status, Tail, Text, Timestamp, Uuid, avro, catalog,
+    RecordedEvent, Status, Tail, Text, Timestamp, Uuid, catalog,
 };
 use tokio::sync::watch;
 
-/// Text as the ledger would hold it. The double is not the guard, so it cannot read raw text; it
-/// writes its length.
-fn text(raw: &RawText) -> Text {
-    let mut datum = vec![0; 16];
-    avro::put_long(&mut datum, 0);
-    datum.extend_from_slice(&[0; 12]);
-    avro::put_bytes(&mut datum, format!("{} bytes", raw.len()).as_bytes());
-    avro::decode(&datum).unwrap()
+static SCRUBBER: LazyLock<Scrubber> = LazyLock::new(Scrubber::standard);
+
+/// Text as the guard admits it into a department that does not seal.
+fn text(raw: &RawText) -> Result<Text, Problem> {
+    admit::clean(&SCRUBBER, raw).map(admit::plain)
 }
 
 #[derive(Default)]
@@ -50,6 +49,8 @@ pub(crate) struct Ledger {
     faults: Mutex<Faults>,
     seed: AtomicU64,
     now_us: AtomicI64,
+    /// How long a command takes until it is durable.
+    pub(crate) latency_ms: AtomicU64,
     pub(crate) refused: Mutex<Vec<(String, ErrorCode)>>,
     pub(crate) submitted: AtomicU64,
 }
@@ -61,6 +62,7 @@ impl Ledger {
             length: watch::Sender::new(0),
             faults: Mutex::new(Faults::None),
             seed: AtomicU64::new(1),
+            latency_ms: AtomicU64::new(0),
             now_us: AtomicI64::new(1_750_000_000_000_000),
             refused: Mutex::default(),
             submitted: AtomicU64::new(0),
@@ -125,10 +127,10 @@ impl Ledger {
             };
         }
         let kind = request.command.aggregate_type();
-        let command: AnyCommand = request
-            .command
-            .try_map_text(|raw| Ok::<_, ()>(text(&raw)))
-            .unwrap();
+        for (field, value) in request.command.identifiers() {
+            admit::check_identifier(&SCRUBBER, field, value).unwrap();
+        }
+        let command: AnyCommand = request.command.try_map_text(|raw| text(&raw)).unwrap();
         let name = command.name();
         let id = request.aggregate_id;
         let decision = Decision {
@@ -226,6 +228,10 @@ fn busy(code: ErrorCode) -> Outcome {
 impl Gateway for Ledger {
     async fn submit(&self, request: RawRequest) -> Outcome {
         self.submitted.fetch_add(1, Ordering::Relaxed);
+        let latency = self.latency_ms.load(Ordering::Relaxed);
+        if latency > 0 {
+            tokio::time::sleep(Duration::from_millis(latency)).await;
+        }
         let faults = *self.faults.lock().unwrap();
         if faults == Faults::None {
             return self.decide(request);

@@ -152,7 +152,7 @@ pub(crate) fn trades(slug: &str, bars: &[Bar]) -> Vec<Row> {
         let wanted = match &held {
             Some(h) => {
                 let fallen = ((close - h.price) * d("100") / h.price).round_dp(4) < d("-8");
-                (cross < 0 || fallen).then(|| (false, h.quantity))
+                (cross < 0 || fallen).then_some((false, h.quantity))
             }
             None if cross > 0 && prices.volatility_percent(i) <= d("3") => {
                 let amount = d("300") + d("60") * prices.momentum_percent(i);

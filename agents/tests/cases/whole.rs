@@ -117,6 +117,14 @@ fn assert_sound(ledger: &Ledger) {
             AnyEvent::Agent(AgentEvent::StateTransitioned(e)) => {
                 states.insert(header.aggregate_id.clone(), e.to);
             }
+            AnyEvent::Agent(AgentEvent::ThoughtRecorded(e)) => {
+                let text = e.text.as_plain().unwrap();
+                assert!(text.contains("close ") || text.contains(" at "), "{text}");
+                assert!(
+                    !text.contains("REDACTED"),
+                    "the guard took numbers for secrets: {text}"
+                );
+            }
             AnyEvent::Agent(AgentEvent::TransitionRefused(_)) => panic!("a transition was refused"),
             _ => {}
         }

@@ -10,9 +10,10 @@ use sovereign_aggregates::AnyEvent;
 use sovereign_aggregates::agent::{AgentCommand, RecordThought, Transition};
 use sovereign_aggregates::trade::{Cancel, Propose, TradeCommand};
 use sovereign_schemas::events::{
-    AgentEvent, AgentState, MarketObserved, Side, TradeEvent, TradeFilled, Verdict,
+    AgentEvent, AgentState, MarketObserved, Side, TradeEvent, TradeFilled, TransitionRefused,
+    Verdict,
 };
-use sovereign_schemas::{AggregateId, Decimal, DepartmentId, Identifier, RawText};
+use sovereign_schemas::{AggregateId, Decimal, DepartmentId, Identifier, RawText, Uuid};
 
 use super::{Names, Reaction, Reactions, Seen, code};
 use strategy::{Reading, Signal};
@@ -25,8 +26,11 @@ pub struct State {
     /// The last closes, newest last.
     closes: VecDeque<Decimal>,
     stage: Stage,
-    /// A bar that was not looked at yet.
-    unseen: Option<MarketObserved>,
+    /// A bar that was not looked at yet, with its correlation.
+    unseen: Option<(MarketObserved, Uuid)>,
+    /// Correlation of the bar that was looked at last: all that follows from it belongs to it, so
+    /// that the hunter knows which bar is settled, even if somebody else had a hand in it.
+    current: Option<Uuid>,
     /// The exchange is about to report the fill of `order`: the bar has to wait for it.
     fill_due: bool,
     /// Authorized, not filled yet.
@@ -74,6 +78,7 @@ impl State {
             closes: VecDeque::with_capacity(strategy::CLOSES + 1),
             stage: Stage::Resting,
             unseen: None,
+            current: None,
             fill_due: false,
             order: None,
             position: None,
@@ -88,12 +93,12 @@ impl State {
         self.parked
     }
 
-    fn observe(&mut self, bar: &MarketObserved) {
+    fn observe(&mut self, bar: &MarketObserved, correlation_id: Uuid) {
         self.closes.push_back(bar.close);
         if self.closes.len() > strategy::CLOSES {
             self.closes.pop_front();
         }
-        self.unseen = Some(bar.clone());
+        self.unseen = Some((bar.clone(), correlation_id));
         // what was authorized before this bar is filled at its open
         self.fill_due = self.order.is_some();
     }
@@ -103,9 +108,11 @@ impl State {
         if self.stage != Stage::Resting || self.fill_due || !self.registered {
             return;
         }
-        let Some(bar) = self.unseen.take() else {
+        let Some((bar, correlation_id)) = self.unseen.take() else {
             return;
         };
+        self.current = Some(correlation_id);
+        out.correlate(correlation_id);
         let reading = strategy::read(&self.closes);
         let price = self.position.as_ref().map(|p| p.price);
         let signal = match &reading {
@@ -212,17 +219,40 @@ impl State {
             AgentEvent::StateTransitioned(e) if e.to == AgentState::Idle => {
                 let before = std::mem::replace(&mut self.stage, Stage::Resting);
                 // out of SAFE_MODE: what was under way is given up
-                if let (AgentState::SafeMode, Stage::Waiting(order)) = (e.from, before)
-                    && self.order.as_ref() != Some(&order)
-                {
-                    let cancel = Cancel {
-                        reason: code("interrupted"),
-                    };
-                    out.trade(&order.trade_id, TradeCommand::Cancel(cancel));
+                if let (AgentState::SafeMode, Stage::Waiting(order)) = (e.from, before) {
+                    self.cancel(&order, out, "interrupted");
                 }
                 self.look(out);
             }
+            AgentEvent::TransitionRefused(e) => self.on_refusal(e, out),
             _ => {}
+        }
+    }
+
+    /// Somebody else moved the agent while it worked. Whatever was planned is given up; the way
+    /// back to IDLE is not, and being there already is as good as arriving.
+    fn on_refusal(&mut self, refused: &TransitionRefused, out: &mut Reactions<'_>) {
+        match (&self.stage, refused.to) {
+            (_, AgentState::Idle) if refused.from == AgentState::Idle => {
+                self.stage = Stage::Resting;
+                self.look(out);
+            }
+            (Stage::Waiting(order), AgentState::Analyzing | AgentState::Verifying) => {
+                let order = order.clone();
+                self.cancel(&order, out, "interrupted");
+                self.give_up(out, "interrupted");
+            }
+            _ => {}
+        }
+    }
+
+    /// Cancels an intent, unless it is with the exchange already.
+    fn cancel(&self, order: &Order, out: &mut Reactions<'_>, reason: &'static str) {
+        if self.order.as_ref() != Some(order) {
+            let cancel = Cancel {
+                reason: code(reason),
+            };
+            out.trade(&order.trade_id, TradeCommand::Cancel(cancel));
         }
     }
 
@@ -291,10 +321,13 @@ pub fn step(state: &mut State, seen: &Seen) -> Vec<Reaction> {
         return vec![];
     };
     let mut out = Reactions::of(agent, DepartmentId::TRADER, seen.header());
+    if let Some(correlation_id) = state.current {
+        out.correlate(correlation_id);
+    }
     let id = seen.aggregate_id();
     match &seen.event {
         AnyEvent::Agent(AgentEvent::MarketObserved(bar)) if id == state.names.hunter.as_str() => {
-            state.observe(bar);
+            state.observe(bar, seen.header().correlation_id);
             state.look(&mut out);
         }
         AnyEvent::Agent(event) if id == state.names.trader.as_str() => {
