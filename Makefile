@@ -26,7 +26,7 @@ build: prerequisites
 	@cargo build --workspace --locked
 
 up: build
-	@$(SOVEREIGN) up --data "$(DATA)"
+	@$(SOVEREIGN) up --ensure --data "$(DATA)"
 	@$(SOVEREIGN) trade agents/data/stocks.csv.gz --data "$(DATA)"
 
 down:

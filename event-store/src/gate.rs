@@ -37,6 +37,9 @@ pub struct Gate {
     keys: KeyStore,
 }
 
+/// Longest line: a text of the greatest length, spelled with escapes, fits.
+const LINE_BYTES_MAX: usize = 2 << 20;
+
 const FIELDS: &[&str] = &[
     "aggregate",
     "id",
@@ -75,6 +78,12 @@ impl Gate {
     /// # Errors
     /// Which field is wrong, what was expected, what was found; never the value of a text.
     pub fn parse(&self, line: &[u8]) -> (Option<String>, Result<RawCommand, Problem>) {
+        if line.len() > LINE_BYTES_MAX {
+            let problem = Problem::new(ErrorCode::LineTooLong, "line is too long")
+                .found(format!("{} bytes", line.len()))
+                .expected(format!("at most {LINE_BYTES_MAX} bytes"));
+            return (None, Err(problem));
+        }
         let object: Map<String, Value> = match serde_json::from_slice(line) {
             Ok(object) => object,
             Err(error) => return (None, Err(malformed(line, &error))),
@@ -174,6 +183,7 @@ impl Gate {
             ("id", aggregate_id.as_str()),
             ("actor", context.actor.as_str()),
         ];
+        identifiers.extend(subject.as_ref().map(|s| ("subject", s.as_str())));
         identifiers.extend(command.identifiers());
         for (field, value) in identifiers {
             admit::check_identifier(&self.scrubber, field, value)?;

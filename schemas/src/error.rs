@@ -85,7 +85,7 @@ codes! {
     /// The caller may not.
     Unauthorized = "unauthorized", 4, "use the token in the data folder, as its owner";
     /// The aggregate has moved on.
-    VersionConflict = "version-conflict", 4, "read the aggregate again and decide anew";
+    VersionConflict = "version-conflict", 1, "read the aggregate again and decide anew";
     /// The engine has too much to do just now.
     Busy = "busy", 6, "try again after the time that is named";
     /// Something took too long.

@@ -46,7 +46,11 @@ fn print(status: &Value, healthy: bool, output: Output) -> Result<()> {
         parts.row([name.clone(), text(&part["position"]), text(&part["lag"]), state(part)]);
     }
     for (name, part) in status["servers"].as_object().into_iter().flatten() {
-        let up = json!({ "healthy": part["state"] == "running", "problem": { "message": part["state"] } });
+        if part.is_null() {
+            continue;
+        }
+        let up = json!({ "healthy": part["activity"] == "running",
+            "problem": { "message": part["activity"] } });
         parts.row([name.clone(), "-".into(), "-".into(), state(&up)]);
     }
     output.line("")?;

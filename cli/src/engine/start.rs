@@ -135,6 +135,9 @@ async fn assemble(
     let ledger = Ledger::open(options).await.map_err(|e| e.problem())?;
     let master = MasterKey::from_hex(&secret(&location.path("master.key"))?)
         .map_err(|e| Problem::new(ErrorCode::KeyMissing, format!("master.key: {e}")))?;
+    if addresses.keys_database == addresses.database {
+        tracing::warn!("subject keys share a database with the ledger; see --keys-database");
+    }
     let keys =
         KeyStore::open(&addresses.keys_database, master).await.map_err(|e| e.problem())?;
     let door = Door::new(Gate::new(departments.clone(), keys), ledger.clone());

@@ -11,6 +11,9 @@ use super::RelayOptions;
 use crate::client::{Context, Error};
 use crate::topics::RECORD_BYTES_MAX;
 
+/// Pause between two looks at what the brokers answered: short beside a round trip.
+const SERVE_PAUSE: Duration = Duration::from_micros(300);
+
 /// Keeps the first delivery failure, which a transaction must not be committed over.
 #[derive(Default)]
 struct Deliveries {
@@ -102,14 +105,24 @@ impl TransactionalProducer {
                         return Err(self.explain(back.topic, &error));
                     }
                     record = back;
-                    self.inner.poll(Duration::from_millis(1));
+                    self.serve();
                 }
             }
         }
     }
 
-    /// Waits until the brokers hold all that was sent, in steps of a millisecond: the library's
-    /// own flush waits in steps of 100.
+    /// Hands over what the brokers answered, then lets them work a little. Not the library's own
+    /// wait: with less than a millisecond left it turns in a busy loop, which cost half a core.
+    #[expect(clippy::disallowed_methods, reason = "each lane has a thread of its own")]
+    fn serve(&self) {
+        self.inner.poll(Duration::ZERO);
+        if self.inner.in_flight_count() > 0 {
+            std::thread::sleep(SERVE_PAUSE);
+        }
+    }
+
+    /// Waits until the brokers hold all that was sent, in steps of [`SERVE_PAUSE`]: the library's
+    /// own flush waits in steps of 100 ms.
     pub(crate) fn flush(&self) -> Result<(), Error> {
         let deadline = Instant::now() + self.patience;
         loop {
@@ -129,7 +142,7 @@ impl TransactionalProducer {
                 let late = KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut);
                 return Err(self.explain("produce", &late));
             }
-            self.inner.poll(Duration::from_millis(1));
+            self.serve();
         }
     }
 

@@ -1,0 +1,24 @@
+//! The real binary with servers of its own: what the command line promises, held to it.
+//!
+//! `cargo build --workspace && cargo test -p sovereign-tests --test engine`. Three engines are
+//! shared: a small one that tests look into and tamper with, one that is stopped and killed, and
+//! one that does the main job. `SOVEREIGN_TEST_SEED` repeats the moments of its kills.
+
+#![allow(clippy::unwrap_used)]
+
+mod addresses;
+mod broker;
+mod commands;
+mod contract;
+mod csv;
+mod following;
+mod harness;
+mod job;
+mod lifecycle;
+#[path = "../../../agents/tests/cases/ledger.rs"]
+#[allow(dead_code)]
+mod memory;
+mod offline;
+mod refusals;
+mod secrets;
+mod tampering;
