@@ -14,8 +14,8 @@ import heapq
 import io
 import json
 import sys
-import uuid
 from typing import NamedTuple
+from uuid import UUID
 
 import fastavro
 from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
@@ -31,7 +31,7 @@ class Header(NamedTuple):
     """The canonical header, field by field in the order of its schema."""
 
     position: int
-    event_id: uuid.UUID
+    event_id: UUID
     aggregate_type: str
     aggregate_id: str
     sequence: int
@@ -39,9 +39,9 @@ class Header(NamedTuple):
     event_version: int
     department: int
     actor: str
-    command_id: uuid.UUID
-    correlation_id: uuid.UUID
-    causation_id: uuid.UUID | None
+    command_id: UUID
+    correlation_id: UUID
+    causation_id: UUID | None
     recorded_at: int
     schema_fingerprint: bytes
 
@@ -72,10 +72,10 @@ class Datum:
     def string(self) -> str:
         return self.take(self.long()).decode()
 
-    def uuid(self) -> uuid.UUID:
-        return uuid.UUID(bytes=self.take(16))
+    def uuid(self) -> UUID:
+        return UUID(bytes=self.take(16))
 
-    def optional_uuid(self) -> uuid.UUID | None:
+    def optional_uuid(self) -> UUID | None:
         branch = self.long()
         if branch not in (0, 1):
             raise Refused("a union has no such branch")
@@ -114,10 +114,10 @@ class Chain:
         self.sequences: dict[tuple[str, str], int] = {}
 
     def add(self, data: bytes, payload: bytes, stored: bytes) -> Header:
-        header = read_header(data)
-        if header.position != self.position + 1:
-            raise Refused(f"expected position {self.position + 1}, found {header.position}")
         self.position += 1
+        header = read_header(data)
+        if header.position != self.position:
+            raise Refused(f"expected position {self.position}, found {header.position}")
         self.hash = hashlib.sha256(self.hash + data + payload).digest()
         if stored != self.hash:
             raise Refused(f"expected hash {self.hash.hex()}, found {stored.hex()}")
@@ -268,7 +268,7 @@ def main() -> None:
         if args.expect and args.expect != chain.hash.hex():
             raise Refused(f"expected hash {args.expect}, found {chain.hash.hex()}")
     except Exception as error:  # bytes that no decoder takes are a finding as well
-        sys.exit(f"after position {chain.position - 1 if chain.position else 0}: {error!r}")
+        sys.exit(f"position {chain.position}: {type(error).__name__}: {error}")
     report |= {"head": chain.position, "head_hash": chain.hash.hex()}
     report["aggregates"] = len(chain.sequences)
     print(json.dumps(report))
