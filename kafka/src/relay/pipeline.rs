@@ -14,6 +14,10 @@ use super::{Failure, RelayOptions};
 /// How long one look for new events lasts; only bounds how late a stop is noticed.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// Least time between the starts of two transactions while little comes in: each costs the broker
+/// more than the events in it. An event that comes after a pause does not wait.
+const GATHER: Duration = Duration::from_millis(8);
+
 /// Runs both lanes from `head` on until one fails or `stopped` says so.
 pub(crate) async fn run(
     producers: [TransactionalProducer; 2],
@@ -111,7 +115,11 @@ async fn feed(
     options: &RelayOptions,
     stopped: &mut watch::Receiver<bool>,
 ) -> Result<(), Failure> {
+    let mut last = None;
     while let Some(mut request) = next_request(asked, stopped).await {
+        if let Some(last) = last {
+            tokio::time::sleep_until(last + GATHER).await;
+        }
         let events = loop {
             if *stopped.borrow() || request.reply.is_closed() {
                 return Ok(());
@@ -124,6 +132,7 @@ async fn feed(
                 break within(found, options.batch_bytes_max);
             }
         };
+        last = (events.len() < options.batch_events_max / 4).then(tokio::time::Instant::now);
         // a lane that is gone has told why
         let _ = request.reply.send(events);
     }

@@ -32,6 +32,8 @@ pub struct ViewsOptions {
     pub batch_events_max: usize,
     /// Rows of one view kept in memory, at least 1.
     pub rows_cached_max: usize,
+    /// How long events are gathered after a batch that was far from full; 20 ms by default.
+    pub gather: Duration,
     /// How long to wait for an event before the checkpoint is looked at again, in case another
     /// process moved it.
     pub idle_wait: Duration,
@@ -52,6 +54,7 @@ impl ViewsOptions {
             database_url: database_url.into(),
             batch_events_max: 2_000,
             rows_cached_max: 50_000,
+            gather: Duration::from_millis(20),
             idle_wait: Duration::from_secs(1),
             database_timeout: Duration::from_secs(8),
             retry_min: Duration::from_secs(1),
@@ -65,6 +68,7 @@ impl fmt::Debug for ViewsOptions {
         f.debug_struct("ViewsOptions")
             .field("batch_events_max", &self.batch_events_max)
             .field("rows_cached_max", &self.rows_cached_max)
+            .field("gather", &self.gather)
             .field("idle_wait", &self.idle_wait)
             .field("database_timeout", &self.database_timeout)
             .field("retry_min", &self.retry_min)

@@ -31,6 +31,8 @@ pub(super) struct ViewTask<V: View> {
     checkpoint: Option<Checkpoint>,
     /// Events for the next batch: halved to find the one whose row Postgres refuses.
     limit: usize,
+    /// The last batch was far from full: the next may wait a moment.
+    gathers: bool,
     pause: Duration,
 }
 
@@ -78,6 +80,7 @@ where
             rows: LruCache::new(capacity),
             checkpoint: None,
             limit: options.batch_events_max.max(1),
+            gathers: false,
             pause: options.retry_min,
             options,
         }
@@ -101,7 +104,10 @@ where
                         }
                         .emit();
                     }
-                    continue;
+                    if !self.gathers {
+                        continue;
+                    }
+                    self.options.gather
                 }
                 Ok(Round::Smaller) => continue,
                 Ok(Round::Moved) => YIELD_TO_OTHERS,
@@ -150,8 +156,11 @@ where
             () = slot.asked_to_look() => Vec::new(),
         };
         if events.is_empty() {
+            self.gathers = false;
             return self.look_again(&from).await;
         }
+        // a transaction for each few events would cost more than the fold
+        self.gathers = events.len() < self.limit / 4;
         self.apply(&from, &events).await
     }
 
