@@ -85,10 +85,20 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct UpArgs {
     /// An existing PostgreSQL 17 or newer instead of one of our own.
-    #[arg(long, env = "SOVEREIGN_DATABASE", value_name = "URL", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "SOVEREIGN_DATABASE",
+        value_name = "URL",
+        hide_env_values = true
+    )]
     pub(crate) database: Option<String>,
     /// The database for subject keys, apart from the ledger; `--database` if not given.
-    #[arg(long, env = "SOVEREIGN_KEYS_DATABASE", value_name = "URL", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "SOVEREIGN_KEYS_DATABASE",
+        value_name = "URL",
+        hide_env_values = true
+    )]
     pub(crate) keys_database: Option<String>,
     /// An existing Kafka instead of one of our own: host:port, separated by commas.
     #[arg(long, env = "SOVEREIGN_BROKERS", value_name = "LIST")]
@@ -97,7 +107,12 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "SOVEREIGN_KAFKA_PROPERTIES", value_name = "FILE")]
     pub(crate) kafka_properties: Option<PathBuf>,
     /// An existing Confluent-compatible schema registry instead of our own.
-    #[arg(long, env = "SOVEREIGN_REGISTRY", value_name = "URL", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "SOVEREIGN_REGISTRY",
+        value_name = "URL",
+        hide_env_values = true
+    )]
     pub(crate) registry: Option<String>,
     /// Where the HTTP API listens; a free loopback port, kept over restarts, if not given.
     #[arg(long, value_name = "ADDRESS")]
@@ -140,7 +155,9 @@ fn start(text: &str) -> Result<Start, String> {
         }
         return Ok(Start::Position(position));
     }
-    text.parse().map(Start::Time).map_err(|e| format!("expected a position, or a moment: {e}"))
+    text.parse()
+        .map(Start::Time)
+        .map_err(|e| format!("expected a position, or a moment: {e}"))
 }
 
 #[derive(Debug, Clone, Args)]

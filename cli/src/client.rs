@@ -30,7 +30,11 @@ impl Client {
             .no_proxy()
             .build()
             .map_err(internal)?;
-        Ok(Self { http, base: state.console.clone(), token: location.token()? })
+        Ok(Self {
+            http,
+            base: state.console.clone(),
+            token: location.token()?,
+        })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
@@ -61,8 +65,11 @@ impl Client {
     }
 
     async fn json(&self, request: reqwest::RequestBuilder) -> Result<Value> {
-        let response =
-            request.bearer_auth(&self.token).send().await.map_err(|e| unreachable(&e))?;
+        let response = request
+            .bearer_auth(&self.token)
+            .send()
+            .await
+            .map_err(|e| unreachable(&e))?;
         // 503 of /health carries the same body as 200
         if response.status().is_success() || response.status().as_u16() == 503 {
             let body: Value = response.json().await.map_err(|e| unreachable(&e))?;
@@ -91,6 +98,9 @@ async fn refused(response: reqwest::Response) -> Failure {
 
 pub(crate) fn unreachable(error: &reqwest::Error) -> Failure {
     let what = if error.is_timeout() { "in time" } else { "" };
-    Problem::new(ErrorCode::EngineNotRunning, format!("engine does not answer {what}").trim_end())
-        .into()
+    Problem::new(
+        ErrorCode::EngineNotRunning,
+        format!("engine does not answer {what}").trim_end(),
+    )
+    .into()
 }

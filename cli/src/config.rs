@@ -22,14 +22,18 @@ struct File {
 
 /// Reads the file; the defaults if there is none.
 pub(crate) fn load(path: Option<&Path>) -> Result<Config> {
-    let Some(path) = path else { return Ok(Config::default()) };
+    let Some(path) = path else {
+        return Ok(Config::default());
+    };
     let text = std::fs::read_to_string(path).map_err(|e| crate::failure::file(path, &e))?;
     Ok(parse(&text).map_err(|p| p.found(path.display().to_string()))?)
 }
 
 fn parse(text: &str) -> Result<Config, Problem> {
     let file: File = toml::from_str(text).map_err(|e| {
-        let line = e.span().map(|s| text[..s.start.min(text.len())].matches('\n').count() as u64 + 1);
+        let line = e
+            .span()
+            .map(|s| text[..s.start.min(text.len())].matches('\n').count() as u64 + 1);
         let problem = Problem::new(ErrorCode::InvalidConfig, e.message().to_owned());
         match line {
             Some(line) => problem.line(line),

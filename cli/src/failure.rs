@@ -44,7 +44,10 @@ pub(crate) fn internal(error: impl std::fmt::Display) -> Failure {
 
 /// For files that the user named.
 pub(crate) fn file(path: &std::path::Path, error: &std::io::Error) -> Failure {
-    Problem::new(ErrorCode::InvalidUsage, format!("file cannot be used: {error}"))
-        .found(path.display().to_string())
-        .into()
+    Problem::new(
+        ErrorCode::InvalidUsage,
+        format!("file cannot be used: {error}"),
+    )
+    .found(path.display().to_string())
+    .into()
 }

@@ -44,8 +44,13 @@ pub(crate) struct Location {
 impl Location {
     /// `--data`, else `$SOVEREIGN_DATA`, else `./.sovereign`.
     pub(crate) fn new(global: &Global) -> Result<Self> {
-        let folder = global.data.clone().unwrap_or_else(|| PathBuf::from(".sovereign"));
-        Ok(Self { folder: std::path::absolute(folder).map_err(internal)? })
+        let folder = global
+            .data
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(".sovereign"));
+        Ok(Self {
+            folder: std::path::absolute(folder).map_err(internal)?,
+        })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -63,9 +68,11 @@ impl Location {
                     std::io::ErrorKind::PermissionDenied => ErrorCode::Unauthorized,
                     _ => ErrorCode::DataFolderUnusable,
                 };
-                return Err(Problem::new(code, format!("engine.json cannot be read: {error}"))
-                    .found(path.display().to_string())
-                    .into());
+                return Err(
+                    Problem::new(code, format!("engine.json cannot be read: {error}"))
+                        .found(path.display().to_string())
+                        .into(),
+                );
             }
         };
         // a file cut by a full disk means the same as none
@@ -81,9 +88,12 @@ impl Location {
     }
 
     pub(crate) fn not_running(&self) -> Failure {
-        Problem::new(ErrorCode::EngineNotRunning, "no engine runs in this data folder")
-            .found(self.folder.display().to_string())
-            .into()
+        Problem::new(
+            ErrorCode::EngineNotRunning,
+            "no engine runs in this data folder",
+        )
+        .found(self.folder.display().to_string())
+        .into()
     }
 
     pub(crate) fn token(&self) -> Result<String> {
@@ -102,11 +112,17 @@ impl Location {
 
 /// Whether the process exists.
 pub(crate) fn is_alive(pid: u32) -> bool {
-    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
+    let Some(pid) = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+    else {
         return false;
     };
     // a process of another user answers EPERM: it exists
-    !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
+    !matches!(
+        rustix::process::test_kill_process(pid),
+        Err(rustix::io::Errno::SRCH)
+    )
 }
 
 /// Writes a file that only its owner may read, whole or not at all.

@@ -15,7 +15,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use args::{Cli, Command};
-use commands::{agents, approvals, down, export, keys, log, replay, scrub, send, status, trade, up, verify, views};
+use commands::{
+    agents, approvals, down, export, keys, log, replay, scrub, send, status, trade, up, verify,
+    views,
+};
 use failure::{Failure, Result, internal};
 use location::Location;
 use output::Output;
@@ -23,7 +26,10 @@ use output::Output;
 fn main() -> ExitCode {
     // before any thread: this process becomes a server
     let mut raw = std::env::args_os().skip(1);
-    if raw.next().is_some_and(|first| first == sovereign_servers::CHILD_SUBCOMMAND) {
+    if raw
+        .next()
+        .is_some_and(|first| first == sovereign_servers::CHILD_SUBCOMMAND)
+    {
         return sovereign_servers::child_main(raw);
     }
     let cli = Cli::parse();
@@ -89,7 +95,12 @@ async fn run(cli: Cli, output: Output) -> Result<()> {
         Command::Approvals(command) => approvals::run(location, output, command).await,
         Command::Views(command) => views::run(location, output, command).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "sovereign", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "sovereign",
+                &mut std::io::stdout(),
+            );
             Ok(())
         }
         // taken before the runtime was started

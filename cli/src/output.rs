@@ -69,7 +69,9 @@ impl Output {
 
     /// A failure on stderr (also as JSON where that is asked for).
     pub(crate) fn failure(&self, failure: &Failure) {
-        let Failure::Problem(problem) = failure else { return };
+        let Failure::Problem(problem) = failure else {
+            return;
+        };
         let mut stderr = io::stderr().lock();
         let _ = if self.json {
             let text = serde_json::to_string(&serde_json::json!({ "error": problem }));
@@ -113,7 +115,11 @@ impl Output {
 }
 
 pub(crate) fn broken_pipe(error: io::Error) -> Failure {
-    if error.kind() == io::ErrorKind::BrokenPipe { Failure::Exit(0) } else { crate::failure::internal(error) }
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        Failure::Exit(0)
+    } else {
+        crate::failure::internal(error)
+    }
 }
 
 /// Rows with aligned columns.
@@ -124,7 +130,9 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new<const N: usize>(head: [&str; N]) -> Self {
-        Self { rows: vec![head.map(str::to_owned).to_vec()] }
+        Self {
+            rows: vec![head.map(str::to_owned).to_vec()],
+        }
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
@@ -135,13 +143,21 @@ impl Table {
     pub(crate) fn print(&self, output: &Output) -> Result<()> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |c: usize| {
-            self.rows.iter().filter_map(|r| r.get(c)).map(|t| t.chars().count()).max().unwrap_or(0)
+            self.rows
+                .iter()
+                .filter_map(|r| r.get(c))
+                .map(|t| t.chars().count())
+                .max()
+                .unwrap_or(0)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for (index, row) in self.rows.iter().enumerate() {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
-                let number = index > 0 && cell.chars().all(|c| c.is_ascii_digit() || ".,-%".contains(c));
+                let number = index > 0
+                    && cell
+                        .chars()
+                        .all(|c| c.is_ascii_digit() || ".,-%".contains(c));
                 let pad = " ".repeat(width.saturating_sub(cell.chars().count()));
                 if number {
                     line.push_str(&format!("{pad}{cell}  "));
@@ -150,7 +166,11 @@ impl Table {
                 }
             }
             let line = line.trim_end();
-            output.line(if index == 0 { output.paint(Tone::Dim, line) } else { line.to_owned() })?;
+            output.line(if index == 0 {
+                output.paint(Tone::Dim, line)
+            } else {
+                line.to_owned()
+            })?;
         }
         Ok(())
     }

@@ -17,12 +17,18 @@ pub(crate) struct Revealer {
 pub(crate) fn master_key(location: &Location) -> Result<MasterKey> {
     let path = location.path("master.key");
     let text = std::fs::read_to_string(&path).map_err(|error| {
-        Problem::new(ErrorCode::KeyMissing, format!("master key cannot be read: {error}"))
-            .found(path.display().to_string())
+        Problem::new(
+            ErrorCode::KeyMissing,
+            format!("master key cannot be read: {error}"),
+        )
+        .found(path.display().to_string())
     })?;
     Ok(MasterKey::from_hex(&text).map_err(|error| {
-        Problem::new(ErrorCode::KeyMissing, format!("master key is damaged: {error}"))
-            .found(path.display().to_string())
+        Problem::new(
+            ErrorCode::KeyMissing,
+            format!("master key is damaged: {error}"),
+        )
+        .found(path.display().to_string())
     })?)
 }
 
@@ -37,7 +43,9 @@ impl Revealer {
         if !location.path("master.key").exists() {
             return Ok(None);
         }
-        Ok(Some(Self { keys: key_store(location, state)? }))
+        Ok(Some(Self {
+            keys: key_store(location, state)?,
+        }))
     }
 
     /// The words, if the key is here.

@@ -52,7 +52,10 @@ pub fn clean(scrubber: &Scrubber, raw: &RawText) -> Result<CleanText, Problem> {
     }
     let text = raw.expose_to_guard(&Admitted::by_guard());
     if let Some(at) = text.bytes().position(|b| b == 0) {
-        return Err(Problem::new(ErrorCode::InvalidText, format!("text has a NUL at byte {at}")));
+        return Err(Problem::new(
+            ErrorCode::InvalidText,
+            format!("text has a NUL at byte {at}"),
+        ));
     }
     Ok(CleanText(scrubber.scrub(text).into_text()))
 }
@@ -68,9 +71,20 @@ pub fn plain(text: CleanText) -> Text {
 /// # Errors
 /// As [`seal`].
 pub fn sealed(text: &CleanText, leaf: &Leaf) -> Result<Text, SealError> {
-    let Leaf { key_id, index, key, nonce } = leaf;
+    let Leaf {
+        key_id,
+        index,
+        key,
+        nonce,
+    } = leaf;
     let ciphertext = seal(key, *nonce, key_id.into_bytes(), *index, text.0.as_bytes())?;
-    Ok(Text::sealed(Admitted::by_guard(), *key_id, *index, *nonce, ciphertext))
+    Ok(Text::sealed(
+        Admitted::by_guard(),
+        *key_id,
+        *index,
+        *nonce,
+        ciphertext,
+    ))
 }
 
 /// Opens a sealed text with its key, or reads a plain one.
@@ -81,8 +95,13 @@ pub fn open(text: &Text, key: &TextKey) -> Result<String, SealError> {
     if let Some(plain) = text.as_plain() {
         return Ok(plain.to_owned());
     }
-    let bytes =
-        crate::seal::open(key, *text.nonce(), text.key_id().into_bytes(), text.index(), text.bytes())?;
+    let bytes = crate::seal::open(
+        key,
+        *text.nonce(),
+        text.key_id().into_bytes(),
+        text.index(),
+        text.bytes(),
+    )?;
     String::from_utf8(bytes).map_err(|_| SealError::NotAuthentic)
 }
 
@@ -120,8 +139,14 @@ mod tests {
         };
         let text = sealed(&clean, &leaf(5)).unwrap();
         assert!(text.is_sealed());
-        assert_eq!(open(&text, &leaf(5).key).unwrap(), "close 103.12 above average");
-        assert!(matches!(open(&text, &leaf(6).key), Err(SealError::NotAuthentic)));
+        assert_eq!(
+            open(&text, &leaf(5).key).unwrap(),
+            "close 103.12 above average"
+        );
+        assert!(matches!(
+            open(&text, &leaf(6).key),
+            Err(SealError::NotAuthentic)
+        ));
     }
 
     #[test]
@@ -129,10 +154,16 @@ mod tests {
         let scrubber = Scrubber::standard();
         let code = |text: &str| clean(&scrubber, &RawText::new(text)).unwrap_err().code;
         assert_eq!(code("a\0b"), ErrorCode::InvalidText);
-        assert_eq!(code(&"x".repeat(TEXT_BYTES_MAX + 1)), ErrorCode::TextTooLong);
+        assert_eq!(
+            code(&"x".repeat(TEXT_BYTES_MAX + 1)),
+            ErrorCode::TextTooLong
+        );
         let problem = check_identifier(&scrubber, "id", "203.0.113.7").unwrap_err();
         assert_eq!(problem.code, ErrorCode::SensitiveIdentifier);
         assert!(!problem.to_string().contains("203.0"));
-        assert_eq!(check_identifier(&scrubber, "id", "trade_eth_040226_1201"), Ok(()));
+        assert_eq!(
+            check_identifier(&scrubber, "id", "trade_eth_040226_1201"),
+            Ok(())
+        );
     }
 }

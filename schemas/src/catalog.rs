@@ -86,7 +86,9 @@ pub fn fingerprint(schema: &str) -> Result<[u8; 8], String> {
     let mut canonical = parse(schema)?.canonical_form();
     // apache-avro 0.22 strips a logical type and keeps the object around the primitive type, which
     // the specification's rule [PRIMITIVES] replaces by its name; other libraries do
-    for name in ["boolean", "bytes", "double", "float", "int", "long", "null", "string"] {
+    for name in [
+        "boolean", "bytes", "double", "float", "int", "long", "null", "string",
+    ] {
         let object = format!("{{\"type\":\"{name}\"}}");
         canonical = canonical.replace(&object, &format!("\"{name}\""));
     }

@@ -9,9 +9,19 @@ use crate::output::{Output, Table};
 pub(crate) async fn run(location: &Location, output: Output) -> Result<()> {
     let reader = reader(location)?;
     let mut snapshot = reader.snapshot().await.map_err(|e| e.problem())?;
-    let mut page = Page { after: None, limit: 1_000 };
-    let mut table =
-        Table::new(["agent", "department", "role", "state", "thoughts", "observations", "refused"]);
+    let mut page = Page {
+        after: None,
+        limit: 1_000,
+    };
+    let mut table = Table::new([
+        "agent",
+        "department",
+        "role",
+        "state",
+        "thoughts",
+        "observations",
+        "refused",
+    ]);
     loop {
         let listing = snapshot.agents(&page).await.map_err(|e| e.problem())?;
         for row in &listing.rows {
@@ -29,10 +39,18 @@ pub(crate) async fn run(location: &Location, output: Output) -> Result<()> {
                 row.transitions_refused.to_string(),
             ]);
         }
-        page.after = listing.rows.last().filter(|_| listing.more).map(|r| r.agent_id.clone());
+        page.after = listing
+            .rows
+            .last()
+            .filter(|_| listing.more)
+            .map(|r| r.agent_id.clone());
         if page.after.is_none() {
             break;
         }
     }
-    if output.json { Ok(()) } else { table.print(&output) }
+    if output.json {
+        Ok(())
+    } else {
+        table.print(&output)
+    }
 }

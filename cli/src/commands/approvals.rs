@@ -25,9 +25,16 @@ async fn list(location: &Location, output: Output, all: bool) -> Result<()> {
     let reader = reader(location)?;
     let mut snapshot = reader.snapshot().await.map_err(|e| e.problem())?;
     let status = (!all).then_some(ApprovalStatus::Waiting);
-    let mut filter = ApprovalsFilter { status, page: Page { after: None, limit: 1_000 } };
-    let mut table =
-        Table::new(["approval", "action", "target", "amount", "status", "expires"]);
+    let mut filter = ApprovalsFilter {
+        status,
+        page: Page {
+            after: None,
+            limit: 1_000,
+        },
+    };
+    let mut table = Table::new([
+        "approval", "action", "target", "amount", "status", "expires",
+    ]);
     loop {
         let listing = snapshot.approvals(&filter).await.map_err(|e| e.problem())?;
         for row in &listing.rows {
@@ -44,28 +51,46 @@ async fn list(location: &Location, output: Output, all: bool) -> Result<()> {
                 row.expires_at.to_string(),
             ]);
         }
-        filter.page.after =
-            listing.rows.last().filter(|_| listing.more).map(|r| r.approval_id.clone());
+        filter.page.after = listing
+            .rows
+            .last()
+            .filter(|_| listing.more)
+            .map(|r| r.approval_id.clone());
         if filter.page.after.is_none() {
             break;
         }
     }
-    if output.json { Ok(()) } else { table.print(&output) }
+    if output.json {
+        Ok(())
+    } else {
+        table.print(&output)
+    }
 }
 
 async fn find(location: &Location, id: &str) -> Result<ApprovalRow> {
     let reader = reader(location)?;
     let mut snapshot = reader.snapshot().await.map_err(|e| e.problem())?;
-    let mut filter = ApprovalsFilter { status: None, page: Page { after: None, limit: 10_000 } };
+    let mut filter = ApprovalsFilter {
+        status: None,
+        page: Page {
+            after: None,
+            limit: 10_000,
+        },
+    };
     loop {
         let listing = snapshot.approvals(&filter).await.map_err(|e| e.problem())?;
-        filter.page.after =
-            listing.rows.last().filter(|_| listing.more).map(|r| r.approval_id.clone());
+        filter.page.after = listing
+            .rows
+            .last()
+            .filter(|_| listing.more)
+            .map(|r| r.approval_id.clone());
         if let Some(row) = listing.rows.into_iter().find(|r| r.approval_id == id) {
             return Ok(row);
         }
         if filter.page.after.is_none() {
-            return Err(Problem::new(ErrorCode::NotFound, "no such approval").found(id).into());
+            return Err(Problem::new(ErrorCode::NotFound, "no such approval")
+                .found(id)
+                .into());
         }
     }
 }
@@ -78,7 +103,9 @@ async fn show(location: &Location, output: Output, id: &str) -> Result<()> {
     let value = serde_json::to_value(&row).map_err(internal)?;
     let mut table = Table::new(["field", "value"]);
     for (name, value) in value.as_object().into_iter().flatten() {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
         table.row([name.clone(), text]);
     }
     table.print(&output)
@@ -91,7 +118,10 @@ async fn deny(location: &Location, output: Output, id: &str, reason: &str) -> Re
     let mut body = serde_json::to_vec(&command).map_err(internal)?;
     body.push(b'\n');
     let response = client.commands(body).await?;
-    let text = response.bytes().await.map_err(|e| crate::client::unreachable(&e))?;
+    let text = response
+        .bytes()
+        .await
+        .map_err(|e| crate::client::unreachable(&e))?;
     let mut outcome: Outcome = serde_json::from_slice(&text).map_err(internal)?;
     if let Some(error) = &mut outcome.error {
         error.line = None;

@@ -13,9 +13,14 @@ const STOP_LIMIT: Duration = Duration::from_secs(90);
 /// Stops the engine and waits until its process is gone.
 pub(crate) async fn run(location: &Location, output: Output) -> Result<()> {
     let state = location.running()?;
-    let pid = i32::try_from(state.pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = i32::try_from(state.pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
     let asked = match Client::to(location, &state) {
-        Ok(client) => client.post("/api/shutdown", &serde_json::json!({})).await.is_ok(),
+        Ok(client) => client
+            .post("/api/shutdown", &serde_json::json!({}))
+            .await
+            .is_ok(),
         Err(_) => false,
     };
     if let Some(pid) = pid.filter(|_| !asked) {

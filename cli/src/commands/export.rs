@@ -10,20 +10,25 @@ use crate::output::{Output, Tone};
 /// Writes a recorded file from the ledger; whole or not at all.
 pub(crate) async fn run(location: &Location, output: Output, args: ExportArgs) -> Result<()> {
     if args.file.exists() {
-        return Err(Problem::new(ErrorCode::InvalidUsage, "file exists; nothing is overwritten")
-            .found(args.file.display().to_string())
-            .remedy("choose another name, or remove the file")
-            .into());
+        return Err(Problem::new(
+            ErrorCode::InvalidUsage,
+            "file exists; nothing is overwritten",
+        )
+        .found(args.file.display().to_string())
+        .remedy("choose another name, or remove the file")
+        .into());
     }
     let mut opened = Opened::open(location, &Named::Ledger)?;
     let head = opened.end().await?.unwrap_or_default();
     let first = Position(args.range.from.unwrap_or(1));
     let last = args.range.to.map_or(head, Position);
     if last > head || first.0 > head.0 + 1 || first > last.next() {
-        return Err(Problem::new(ErrorCode::InvalidRange, "the ledger has no such range")
-            .found(format!("{first} to {last}"))
-            .expected(format!("positions from 1 to {head}"))
-            .into());
+        return Err(
+            Problem::new(ErrorCode::InvalidRange, "the ledger has no such range")
+                .found(format!("{first} to {last}"))
+                .expected(format!("positions from 1 to {head}"))
+                .into(),
+        );
     }
     let bar = output.bar(last.0 + 1 - first.0, "exporting");
     let mut progress = |p: Position| bar.set_position(p.0 + 1 - first.0);
@@ -31,7 +36,9 @@ pub(crate) async fn run(location: &Location, output: Output, args: ExportArgs) -
         .await
         .map_err(|e| failure(e, &Named::Ledger))?;
     bar.finish_and_clear();
-    let bytes = std::fs::metadata(&args.file).map(|m| m.len()).unwrap_or_default();
+    let bytes = std::fs::metadata(&args.file)
+        .map(|m| m.len())
+        .unwrap_or_default();
     if output.json {
         return output.object(&serde_json::json!({
             "file": args.file, "first": info.first, "last": info.last,

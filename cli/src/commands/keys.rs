@@ -13,10 +13,12 @@ pub(crate) async fn run(location: &Location, output: Output, command: KeysComman
     let store = key_store(location, &state(location)?)?;
     let found = store.show(&subject).await.map_err(|e| e.problem())?;
     let Some((key_id, key)) = found else {
-        return Err(Problem::new(ErrorCode::KeyMissing, "subject has no key here")
-            .field("--subject")
-            .found(&subject)
-            .into());
+        return Err(
+            Problem::new(ErrorCode::KeyMissing, "subject has no key here")
+                .field("--subject")
+                .found(&subject)
+                .into(),
+        );
     };
     if output.json {
         return output.object(&serde_json::json!({

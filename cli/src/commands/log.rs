@@ -5,9 +5,7 @@ use serde_json::{Value, json};
 use sovereign_aggregates::AnyEvent;
 use sovereign_event_store::{Filter, LedgerReader};
 use sovereign_kafka::{Start as From, Subscription, SubscriptionError};
-use sovereign_schemas::{
-    Departments, ErrorCode, Position, Problem, RecordedEvent, Text, Uuid,
-};
+use sovereign_schemas::{Departments, ErrorCode, Position, Problem, RecordedEvent, Text, Uuid};
 
 use super::source::{departments, kafka_options, ledger, state};
 use crate::args::{LogArgs, Start};
@@ -27,8 +25,16 @@ pub(crate) async fn run(location: &Location, output: Output, args: LogArgs) -> R
     let departments = departments(&state)?;
     let filter = filter(&args, &departments)?;
     let reader = ledger(&state)?;
-    let revealer = if args.sealed { None } else { Revealer::open(location, &state).await? };
-    let mut printer = Printer { output, departments, revealer };
+    let revealer = if args.sealed {
+        None
+    } else {
+        Revealer::open(location, &state).await?
+    };
+    let mut printer = Printer {
+        output,
+        departments,
+        revealer,
+    };
     let after = match args.from {
         None => Position::START,
         Some(Start::Position(from)) => Position(from - 1),
@@ -52,11 +58,13 @@ fn filter(args: &LogArgs, departments: &Departments) -> Result<Filter> {
     }
     if let Some(aggregate) = &args.aggregate {
         let Some((kind, id)) = aggregate.split_once('/') else {
-            return Err(Problem::new(ErrorCode::InvalidUsage, "an aggregate is written TYPE/ID")
-                .field("--aggregate")
-                .found(aggregate)
-                .expected("such as agent/trader-aapl")
-                .into());
+            return Err(
+                Problem::new(ErrorCode::InvalidUsage, "an aggregate is written TYPE/ID")
+                    .field("--aggregate")
+                    .found(aggregate)
+                    .expected("such as agent/trader-aapl")
+                    .into(),
+            );
         };
         filter.aggregate_type = Some(kind.parse::<sovereign_schemas::AggregateType>()?);
         filter.aggregate_id = Some(id.to_owned());
@@ -74,8 +82,10 @@ async fn page_through(
     let head = reader.head().await.map_err(|e| e.problem())?.position;
     let end = last.map_or(head, |last| last.min(head));
     while after < end {
-        let (events, reached) =
-            reader.read_filtered(after, PAGE, filter).await.map_err(|e| e.problem())?;
+        let (events, reached) = reader
+            .read_filtered(after, PAGE, filter)
+            .await
+            .map_err(|e| e.problem())?;
         for event in events.iter().filter(|e| e.position() <= end) {
             printer.print(event).await?;
         }
@@ -129,7 +139,9 @@ async fn follow(
             if !ready && waiting.len() < REORDER_MAX {
                 break;
             }
-            let Some((position, event)) = waiting.pop_first() else { break };
+            let Some((position, event)) = waiting.pop_first() else {
+                break;
+            };
             if last.is_some_and(|last| position > last) {
                 return Ok(());
             }
@@ -179,8 +191,10 @@ impl Printer {
             .collect();
         self.output.line(format!(
             "{} {} {:12} {}/{} {}  {}",
-            self.output.paint(Tone::Strong, &format!("{:>8}", header.position)),
-            self.output.paint(Tone::Dim, &header.recorded_at.to_string()),
+            self.output
+                .paint(Tone::Strong, &format!("{:>8}", header.position)),
+            self.output
+                .paint(Tone::Dim, &header.recorded_at.to_string()),
             department,
             header.aggregate_type,
             header.aggregate_id,
@@ -210,10 +224,12 @@ impl Printer {
                 texts.insert((text.key_id(), text.index()), plain);
             }
         }
-        decoded.json(&|text: &Text| match texts.get(&(text.key_id(), text.index())) {
-            Some(plain) => plain.as_str().into(),
-            None => self::sealed(text),
-        })
+        decoded.json(
+            &|text: &Text| match texts.get(&(text.key_id(), text.index())) {
+                Some(plain) => plain.as_str().into(),
+                None => self::sealed(text),
+            },
+        )
     }
 }
 

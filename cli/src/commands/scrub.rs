@@ -44,27 +44,38 @@ pub(crate) fn run(args: &ScrubArgs) -> Result<()> {
         }
         std::fs::write(path, out).map_err(|e| file(path, &e))?;
     }
-    std::io::stdout().lock().write_all(text.as_bytes()).map_err(broken_pipe)
+    std::io::stdout()
+        .lock()
+        .write_all(text.as_bytes())
+        .map_err(broken_pipe)
 }
 
 fn read(args: &ScrubArgs) -> Result<String> {
     let mut bytes = Vec::new();
     let read = if args.file.as_os_str() == "-" {
-        std::io::stdin().lock().take(INPUT_BYTES_MAX + 1).read_to_end(&mut bytes)
+        std::io::stdin()
+            .lock()
+            .take(INPUT_BYTES_MAX + 1)
+            .read_to_end(&mut bytes)
     } else {
         std::fs::File::open(&args.file)
             .and_then(|f| f.take(INPUT_BYTES_MAX + 1).read_to_end(&mut bytes))
     };
     read.map_err(|e| file(&args.file, &e))?;
     if bytes.len() as u64 > INPUT_BYTES_MAX {
-        return Err(Problem::new(ErrorCode::TextTooLong, "input is above 256 MiB")
-            .remedy("split the input")
-            .into());
+        return Err(
+            Problem::new(ErrorCode::TextTooLong, "input is above 256 MiB")
+                .remedy("split the input")
+                .into(),
+        );
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        Problem::new(ErrorCode::InvalidText, format!("input is not utf-8 at byte {at}"))
-            .remedy("convert the input to UTF-8")
-            .into()
+        Problem::new(
+            ErrorCode::InvalidText,
+            format!("input is not utf-8 at byte {at}"),
+        )
+        .remedy("convert the input to UTF-8")
+        .into()
     })
 }

@@ -149,7 +149,9 @@ async fn stream(
         while let Some(length) = buffer[start..].iter().position(|b| *b == b'\n') {
             let outcome: Outcome = serde_json::from_slice(&buffer[start..start + length])
                 .map_err(|e| (done, internal(e)))?;
-            let line = lines.get(done).ok_or_else(|| (done, internal("too many outcomes")))?;
+            let line = lines
+                .get(done)
+                .ok_or_else(|| (done, internal("too many outcomes")))?;
             print(line, outcome).map_err(|e| (done, e))?;
             done += 1;
             start += length + 1;
@@ -157,7 +159,10 @@ async fn stream(
         buffer.drain(..start);
     }
     if done < lines.len() {
-        let cut = Failure::new(ErrorCode::EngineNotRunning, "engine ended before it answered");
+        let cut = Failure::new(
+            ErrorCode::EngineNotRunning,
+            "engine ended before it answered",
+        );
         return Err((done, cut));
     }
     Ok(done)

@@ -83,7 +83,11 @@ impl Opened {
     pub(crate) async fn end(&mut self) -> Result<Option<Position>> {
         Ok(match self {
             Self::Ledger(reader, _) => Some(reader.head().await.map_err(|e| e.problem())?.position),
-            Self::Kafka(log) => Some(log.end().await.map_err(|e| log_failure(&e, &Named::Kafka))?),
+            Self::Kafka(log) => Some(
+                log.end()
+                    .await
+                    .map_err(|e| log_failure(&e, &Named::Kafka))?,
+            ),
             Self::File(log) => Some(log.info().last),
         })
     }
@@ -122,7 +126,10 @@ fn open_file(path: &Path) -> Result<FileLog> {
 }
 
 pub(crate) fn options(work: &Work) -> Options {
-    Options { threads: usize::from(work.threads), batch: work.batch as usize }
+    Options {
+        threads: usize::from(work.threads),
+        batch: work.batch as usize,
+    }
 }
 
 /// A failed verification or replay, as everybody reports it: exit 3 names the position.
@@ -135,7 +142,12 @@ pub(crate) fn failure(error: ReplayError, named: &Named) -> Failure {
 }
 
 pub(crate) fn difference_problem(difference: &Difference, named: &Named) -> Problem {
-    let Difference { position, what, expected, found } = difference;
+    let Difference {
+        position,
+        what,
+        expected,
+        found,
+    } = difference;
     Problem::new(
         ErrorCode::VerificationDifference,
         format!("{} differs at position {position}: {what}", named.label()),

@@ -15,7 +15,11 @@ pub(crate) async fn run(location: &Location, output: Output) -> Result<()> {
     } else {
         print(&status, healthy, output)?;
     }
-    if healthy { Ok(()) } else { Err(Failure::Exit(1)) }
+    if healthy {
+        Ok(())
+    } else {
+        Err(Failure::Exit(1))
+    }
 }
 
 fn text(value: &Value) -> String {
@@ -27,10 +31,20 @@ fn text(value: &Value) -> String {
 }
 
 fn print(status: &Value, healthy: bool, output: Output) -> Result<()> {
-    let word =
-        if healthy { output.paint(Tone::Good, "healthy") } else { output.paint(Tone::Bad, "not healthy") };
-    output.line(format!("engine     {word}, process {}", text(&status["pid"])))?;
-    output.line(format!("head       {}  {}", text(&status["head"]), text(&status["head_hash"])))?;
+    let word = if healthy {
+        output.paint(Tone::Good, "healthy")
+    } else {
+        output.paint(Tone::Bad, "not healthy")
+    };
+    output.line(format!(
+        "engine     {word}, process {}",
+        text(&status["pid"])
+    ))?;
+    output.line(format!(
+        "head       {}  {}",
+        text(&status["head"]),
+        text(&status["head_hash"])
+    ))?;
     for name in ["console", "brokers", "registry"] {
         output.line(format!("{name:10} {}", text(&status[name])))?;
     }
@@ -41,9 +55,19 @@ fn print(status: &Value, healthy: bool, output: Output) -> Result<()> {
         _ => output.paint(Tone::Bad, &text(&part["problem"]["message"])),
     };
     let relay = &status["relay"];
-    parts.row(["relay".into(), text(&relay["position"]), text(&relay["lag"]), state(relay)]);
+    parts.row([
+        "relay".into(),
+        text(&relay["position"]),
+        text(&relay["lag"]),
+        state(relay),
+    ]);
     for (name, part) in status["projections"].as_object().into_iter().flatten() {
-        parts.row([name.clone(), text(&part["position"]), text(&part["lag"]), state(part)]);
+        parts.row([
+            name.clone(),
+            text(&part["position"]),
+            text(&part["lag"]),
+            state(part),
+        ]);
     }
     for (name, part) in status["servers"].as_object().into_iter().flatten() {
         if part.is_null() {
@@ -59,8 +83,12 @@ fn print(status: &Value, healthy: bool, output: Output) -> Result<()> {
 
 /// A URL for the screen: without its password, which `--json` shows to the folder's owner.
 pub(crate) fn masked(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let Some((login, host)) = rest.rsplit_once('@') else { return url.to_owned() };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let Some((login, host)) = rest.rsplit_once('@') else {
+        return url.to_owned();
+    };
     match login.split_once(':') {
         Some((user, _)) => format!("{scheme}://{user}:****@{host}"),
         None => url.to_owned(),
@@ -73,7 +101,10 @@ mod tests {
 
     #[test]
     fn passwords_do_not_reach_the_screen() {
-        assert_eq!(masked("postgresql://u:p%40w@h:1/d"), "postgresql://u:****@h:1/d");
+        assert_eq!(
+            masked("postgresql://u:p%40w@h:1/d"),
+            "postgresql://u:****@h:1/d"
+        );
         assert_eq!(masked("postgresql://u@h/d"), "postgresql://u@h/d");
     }
 }

@@ -25,8 +25,13 @@ pub(crate) async fn run(location: &Location, output: Output, args: TradeArgs) ->
         output.hint("this file was worked through before; nothing is done twice");
     }
     let begun = Instant::now();
-    let first = client.get("/api/status").await?["head"].as_u64().unwrap_or_default();
-    let bar = output.bar(started["bars"].as_u64().unwrap_or_default(), "bars worked through");
+    let first = client.get("/api/status").await?["head"]
+        .as_u64()
+        .unwrap_or_default();
+    let bar = output.bar(
+        started["bars"].as_u64().unwrap_or_default(),
+        "bars worked through",
+    );
     let mut silent_since: Option<Instant> = None;
     loop {
         match client.get("/api/status").await {
@@ -54,9 +59,12 @@ pub(crate) async fn run(location: &Location, output: Output, args: TradeArgs) ->
         tokio::time::sleep(Duration::from_millis(150)).await;
     }
     bar.finish_and_clear();
-    let head = client.get("/api/status").await?["head"].as_u64().unwrap_or_default();
+    let head = client.get("/api/status").await?["head"]
+        .as_u64()
+        .unwrap_or_default();
     let written = head.saturating_sub(first);
-    let rate = (written > 0 && outcome == "started").then(|| written as f64 / begun.elapsed().as_secs_f64());
+    let rate = (written > 0 && outcome == "started")
+        .then(|| written as f64 / begun.elapsed().as_secs_f64());
     trade_report::print(location, output, &client, rate).await
 }
 
@@ -66,7 +74,9 @@ fn settled(status: &Value) -> bool {
     let at_head = |value: &Value| value["position"].as_u64() == head;
     at_head(&status["relay"])
         && at_head(&status["agents"])
-        && status["projections"].as_object().is_some_and(|all| all.values().all(at_head))
+        && status["projections"]
+            .as_object()
+            .is_some_and(|all| all.values().all(at_head))
 }
 
 /// An agent runner that has ended needs a person.
@@ -75,7 +85,10 @@ fn stopped(status: &Value) -> Result<()> {
         return Ok(());
     }
     let problems = status["agents"]["problems"].as_object();
-    let problem = problems.and_then(|all| all.values().next()).cloned().unwrap_or_default();
+    let problem = problems
+        .and_then(|all| all.values().next())
+        .cloned()
+        .unwrap_or_default();
     match serde_json::from_value::<sovereign_schemas::Problem>(problem) {
         Ok(problem) => Err(problem.into()),
         Err(_) => Err(Failure::new(ErrorCode::Internal, "agents have stopped")),

@@ -49,17 +49,36 @@ pub(super) async fn print(
 async fn gather(location: &Location, client: &Client, events_per_s: Option<f64>) -> Result<Report> {
     let reader = reader(location)?;
     let mut snapshot = reader.snapshot().await.map_err(|e| e.problem())?;
-    let page = Page { after: None, limit: 10_000 };
+    let page = Page {
+        after: None,
+        limit: 10_000,
+    };
     let departments = snapshot.departments().await.map_err(|e| e.problem())?.rows;
     let agents = snapshot.agents(&page).await.map_err(|e| e.problem())?.rows;
     let trades = snapshot.trade_totals().await.map_err(|e| e.problem())?.rows;
-    let filter = ApprovalsFilter { status: Some(ApprovalStatus::Waiting), page };
-    let waiting = snapshot.approvals(&filter).await.map_err(|e| e.problem())?.rows;
+    let filter = ApprovalsFilter {
+        status: Some(ApprovalStatus::Waiting),
+        page,
+    };
+    let waiting = snapshot
+        .approvals(&filter)
+        .await
+        .map_err(|e| e.problem())?
+        .rows;
     let live = client.get("/api/digest").await?;
     let replayed = replay_to(&ledger(&state(location)?)?, &live).await?;
     let equal = serde_json::to_value(replayed.digests).map_err(internal)? == live["digests"]
         && serde_json::to_value(replayed.head.hash).map_err(internal)? == live["head_hash"];
-    Ok(Report { departments, agents, trades, waiting, live, replayed, equal, events_per_s })
+    Ok(Report {
+        departments,
+        agents,
+        trades,
+        waiting,
+        live,
+        replayed,
+        equal,
+        events_per_s,
+    })
 }
 
 /// Replays from zero to where the live digests stand: events may arrive meanwhile.
@@ -99,8 +118,16 @@ fn show(location: &Location, output: Output, report: &Report) -> Result<()> {
     }
     table.print(&output)?;
     title("Trades")?;
-    let mut table =
-        Table::new(["agent", "intents", "red", "waiting", "positions closed", "won", "lost", "profit"]);
+    let mut table = Table::new([
+        "agent",
+        "intents",
+        "red",
+        "waiting",
+        "positions closed",
+        "won",
+        "lost",
+        "profit",
+    ]);
     for row in &report.trades {
         let count = |status: &str| row.by_status.get(status).copied().unwrap_or(0).to_string();
         table.row([
@@ -127,7 +154,10 @@ fn show(location: &Location, output: Output, report: &Report) -> Result<()> {
     }
     table.print(&output)?;
     if report.waiting.len() > shown {
-        output.line(format!("… and {} more: sovereign approvals list", report.waiting.len() - shown))?;
+        output.line(format!(
+            "… and {} more: sovereign approvals list",
+            report.waiting.len() - shown
+        ))?;
     }
     proof(output, report)
 }
@@ -136,13 +166,19 @@ fn proof(output: Output, report: &Report) -> Result<()> {
     let head = &report.replayed.head;
     output.line(format!("\n{}", output.paint(Tone::Strong, "Proof")))?;
     output.line(format!("chain head    {} {}", head.position, head.hash))?;
-    output.line(format!("live digest   {}", report.live["digests"]["all"].as_str().unwrap_or("-")))?;
+    output.line(format!(
+        "live digest   {}",
+        report.live["digests"]["all"].as_str().unwrap_or("-")
+    ))?;
     let verdict = if report.equal {
         output.paint(Tone::Good, "equal")
     } else {
         output.paint(Tone::Bad, "DIFFERENT")
     };
-    output.line(format!("replay digest {} {verdict}", report.replayed.digests.all))?;
+    output.line(format!(
+        "replay digest {} {verdict}",
+        report.replayed.digests.all
+    ))?;
     if let Some(rate) = report.events_per_s {
         output.line(format!("events/s      {rate:.0}"))?;
     }

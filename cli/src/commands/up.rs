@@ -43,10 +43,16 @@ pub(crate) async fn run(
 }
 
 async fn already_up(location: &Location) -> bool {
-    let Ok(client) = Client::connect(location) else { return false };
+    let Ok(client) = Client::connect(location) else {
+        return false;
+    };
     // one that is still starting or just recovering gets a little time
     for _ in 0..50 {
-        if client.get("/health").await.is_ok_and(|h| h["healthy"] == true) {
+        if client
+            .get("/health")
+            .await
+            .is_ok_and(|h| h["healthy"] == true)
+        {
             return true;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -73,7 +79,9 @@ fn spawn(location: &Location, global: &Global, log: &Path) -> Result<Child> {
         .map_err(|error| unusable(location, &error))?;
     let program = std::env::current_exe().map_err(internal)?;
     let mut command = Command::new(program);
-    command.args(std::env::args_os().skip(1)).args(["--foreground", "--report"]);
+    command
+        .args(std::env::args_os().skip(1))
+        .args(["--foreground", "--report"]);
     if global.data.is_none() {
         command.arg("--data").arg(&location.folder);
     }
@@ -87,19 +95,29 @@ fn spawn(location: &Location, global: &Global, log: &Path) -> Result<Child> {
 
 /// Shows the steps that the engine reports, until it is ready or says why not.
 async fn follow(child: &mut Child, output: Output, log: &Path) -> Result<()> {
-    let stdout = child.stdout.take().ok_or_else(|| internal("no pipe to the engine"))?;
+    let stdout = child
+        .stdout
+        .take()
+        .ok_or_else(|| internal("no pipe to the engine"))?;
     let stdout = tokio::process::ChildStdout::from_std(stdout).map_err(internal)?;
     let mut lines = BufReader::new(stdout).lines();
     let spinner = output.spinner();
     let deadline = tokio::time::Instant::now() + START_LIMIT;
     loop {
         let line = match tokio::time::timeout_at(deadline, lines.next_line()).await {
-            Err(_) => return Err(Failure::new(ErrorCode::TimedOut, "engine has not started in 15 min")),
+            Err(_) => {
+                return Err(Failure::new(
+                    ErrorCode::TimedOut,
+                    "engine has not started in 15 min",
+                ));
+            }
             Ok(Err(error)) => return Err(internal(error)),
             Ok(Ok(None)) => return Err(ended(log)),
             Ok(Ok(Some(line))) => line,
         };
-        let Ok(report) = serde_json::from_str::<Value>(&line) else { continue };
+        let Ok(report) = serde_json::from_str::<Value>(&line) else {
+            continue;
+        };
         if let Some(step) = report["step"].as_str() {
             if spinner.is_hidden() {
                 output.hint(format!("  {step}"));
@@ -121,9 +139,12 @@ fn ended(log: &Path) -> Failure {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let tail: Vec<&str> = text.lines().rev().take(3).collect();
     let tail: Vec<&str> = tail.into_iter().rev().collect();
-    Problem::new(ErrorCode::Internal, format!("engine ended while it started: {}", tail.join(" | ")))
-        .remedy(format!("read {}", log.display()))
-        .into()
+    Problem::new(
+        ErrorCode::Internal,
+        format!("engine ended while it started: {}", tail.join(" | ")),
+    )
+    .remedy(format!("read {}", log.display()))
+    .into()
 }
 
 /// Waits for a child that gave up; ends it if it does not go by itself.

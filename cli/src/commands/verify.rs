@@ -28,8 +28,11 @@ pub(crate) async fn run(location: &Location, output: Output, args: VerifyArgs) -
     let length = args.range.to.map(Position).or(end).unwrap_or_default();
     let bar = output.bar(length.0, "verifying");
     let mut progress = |p: Position| bar.set_position(p.0);
-    let expectations =
-        Expectations { previous_hash: None, head, copy: copy.as_mut().map(Opened::log) };
+    let expectations = Expectations {
+        previous_hash: None,
+        head,
+        copy: copy.as_mut().map(Opened::log),
+    };
     let work = options(&args.work);
     let verified = verify(opened.source(), range, expectations, work, &mut progress).await;
     bar.finish_and_clear();

@@ -14,11 +14,15 @@ pub(crate) async fn run(location: &Location, output: Output, command: ViewsComma
         ViewsCommand::Rebuild { view } => {
             let name = name(view);
             let client = Client::connect(location)?;
-            let answer = client.post(&format!("/api/views/{name}/rebuild"), &json!({})).await?;
+            let answer = client
+                .post(&format!("/api/views/{name}/rebuild"), &json!({}))
+                .await?;
             if output.json {
                 return output.object(&answer);
             }
-            output.line(format!("view {name} is empty and folds again from position 1"))
+            output.line(format!(
+                "view {name} is empty and folds again from position 1"
+            ))
         }
         ViewsCommand::Show { view } => show(location, output, view).await,
     }
@@ -41,7 +45,10 @@ pub(crate) fn reader(location: &Location) -> Result<ViewsReader> {
 async fn show(location: &Location, output: Output, view: ViewName) -> Result<()> {
     let reader = reader(location)?;
     let mut snapshot = reader.snapshot().await.map_err(|e| e.problem())?;
-    let mut page = Page { after: None, limit: 10_000 };
+    let mut page = Page {
+        after: None,
+        limit: 10_000,
+    };
     loop {
         page.after = match view {
             ViewName::Agents => {
@@ -49,12 +56,18 @@ async fn show(location: &Location, output: Output, view: ViewName) -> Result<()>
                 print(output, &listing, |row| row.agent_id.clone())?
             }
             ViewName::Trades => {
-                let filter = TradesFilter { page: page.clone(), ..TradesFilter::default() };
+                let filter = TradesFilter {
+                    page: page.clone(),
+                    ..TradesFilter::default()
+                };
                 let listing = snapshot.trades(&filter).await.map_err(|e| e.problem())?;
                 print(output, &listing, |row| row.trade_id.clone())?
             }
             ViewName::Approvals => {
-                let filter = ApprovalsFilter { page: page.clone(), ..ApprovalsFilter::default() };
+                let filter = ApprovalsFilter {
+                    page: page.clone(),
+                    ..ApprovalsFilter::default()
+                };
                 let listing = snapshot.approvals(&filter).await.map_err(|e| e.problem())?;
                 print(output, &listing, |row| row.approval_id.clone())?
             }

@@ -26,7 +26,12 @@ pub(crate) struct Door {
 impl Door {
     pub(crate) fn new(gate: Gate, ledger: Ledger) -> Arc<Self> {
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
-        Arc::new(Self { gate, ledger, stripes, hasher: RandomState::new() })
+        Arc::new(Self {
+            gate,
+            ledger,
+            stripes,
+            hasher: RandomState::new(),
+        })
     }
 
     /// Sealing may wait for the key database. So that commands to one aggregate keep their order
@@ -51,7 +56,14 @@ impl Door {
 
 fn refused(problem: Problem) -> Outcome {
     let policy = problem.code.exit_code() == 4;
-    Outcome::failed(if policy { Status::Refused } else { Status::Invalid }, problem)
+    Outcome::failed(
+        if policy {
+            Status::Refused
+        } else {
+            Status::Invalid
+        },
+        problem,
+    )
 }
 
 #[async_trait]
@@ -72,9 +84,18 @@ impl CommandGate for Door {
 #[async_trait]
 impl Gateway for Door {
     async fn submit(&self, request: RawRequest) -> Outcome {
-        let RawRequest { aggregate_id, command, context } = request;
-        let raw =
-            RawCommand { aggregate_id, command, context, expected_sequence: None, subject: None };
+        let RawRequest {
+            aggregate_id,
+            command,
+            context,
+        } = request;
+        let raw = RawCommand {
+            aggregate_id,
+            command,
+            context,
+            expected_sequence: None,
+            subject: None,
+        };
         self.run(raw).await
     }
 }

@@ -12,17 +12,33 @@ use sovereign_schemas::{ErrorCode, Problem};
 use super::parts::Parts;
 
 fn failed(healthy: bool, lag: Option<u64>, detail: Value, problem: Option<Problem>) -> PartHealth {
-    PartHealth { healthy, since: None, lag, detail, problem: problem.filter(|_| !healthy) }
+    PartHealth {
+        healthy,
+        since: None,
+        lag,
+        detail,
+        problem: problem.filter(|_| !healthy),
+    }
 }
 
 impl Parts {
     fn ledger_health(&self) -> PartHealth {
         let health = self.ledger.health();
-        let message = health.last_error.clone().unwrap_or_else(|| "queue is full".to_owned());
-        let code =
-            if health.database_reachable { ErrorCode::Busy } else { ErrorCode::DatabaseUnreachable };
-        let mut part =
-            failed(health.healthy, None, json!(health), Some(Problem::new(code, message)));
+        let message = health
+            .last_error
+            .clone()
+            .unwrap_or_else(|| "queue is full".to_owned());
+        let code = if health.database_reachable {
+            ErrorCode::Busy
+        } else {
+            ErrorCode::DatabaseUnreachable
+        };
+        let mut part = failed(
+            health.healthy,
+            None,
+            json!(health),
+            Some(Problem::new(code, message)),
+        );
         part.since = Some(health.database_since);
         part
     }
@@ -35,10 +51,17 @@ impl Parts {
         };
         let health = relay.health();
         let problem = match &health.state {
-            RelayState::Stopped { problem: Some(problem) } => problem.clone(),
+            RelayState::Stopped {
+                problem: Some(problem),
+            } => problem.clone(),
             _ => Problem::new(ErrorCode::BrokerUnreachable, "relay makes no progress"),
         };
-        failed(health.healthy, Some(health.lag), json!(health), Some(problem))
+        failed(
+            health.healthy,
+            Some(health.lag),
+            json!(health),
+            Some(problem),
+        )
     }
 
     fn views_health(&self) -> PartHealth {
@@ -47,7 +70,9 @@ impl Parts {
         let bad = health.projections.iter().find(|(_, v)| !v.healthy);
         let problem = bad.map(|(name, view)| match &view.problem {
             Some(problem) => problem.clone().field(*name),
-            None => Problem::new(ErrorCode::ProjectionFailed, "view makes no progress").field(*name),
+            None => {
+                Problem::new(ErrorCode::ProjectionFailed, "view makes no progress").field(*name)
+            }
         });
         let lag = health.projections.values().filter_map(|v| v.lag).max();
         failed(health.healthy, lag, json!(health.projections), problem)
@@ -56,10 +81,11 @@ impl Parts {
     fn servers_health(&self) -> Option<PartHealth> {
         let health = self.servers.as_ref()?.health();
         let detail = json!(health);
-        let running = |name: &str| {
-            detail[name].is_null() || detail[name]["activity"] == json!("running")
-        };
-        let bad = ["postgres", "kafka"].into_iter().find(|name| !running(name));
+        let running =
+            |name: &str| detail[name].is_null() || detail[name]["activity"] == json!("running");
+        let bad = ["postgres", "kafka"]
+            .into_iter()
+            .find(|name| !running(name));
         let problem = bad.map(|name| {
             let activity = detail[name]["activity"].as_str().unwrap_or("gone");
             Problem::new(ErrorCode::ServerFailed, format!("{name} is {activity}")).field(name)
@@ -69,7 +95,10 @@ impl Parts {
 
     fn agents_health(&self) -> PartHealth {
         let Some(agents) = self.agents.get() else {
-            return PartHealth::failed(Problem::new(ErrorCode::Busy, "agents have not started yet"));
+            return PartHealth::failed(Problem::new(
+                ErrorCode::Busy,
+                "agents have not started yet",
+            ));
         };
         let health = agents.health();
         let problem = health.problems.values().next().cloned();

@@ -55,7 +55,10 @@ impl Reporter {
 
 /// Runs the engine until it is asked to stop.
 pub(crate) async fn run(location: &Location, output: Output, args: UpArgs) -> Result<()> {
-    let reporter = Reporter { as_json: args.report, output };
+    let reporter = Reporter {
+        as_json: args.report,
+        output,
+    };
     if args.report {
         // a session of its own: closing the terminal does not end the engine
         let _ = rustix::process::setsid();
@@ -107,7 +110,13 @@ fn signals(stop: watch::Sender<bool>) -> Result<()> {
 fn logging(json: bool) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // somebody who installed a subscriber before keeps it
-    let _ = if json { builder.json().try_init() } else { builder.try_init() };
+    let _ = if json {
+        builder.json().try_init()
+    } else {
+        builder.try_init()
+    };
 }

@@ -40,15 +40,26 @@ pub(crate) struct Engine {
 impl Engine {
     /// What takes work first, what carries it last; the servers at the very end.
     pub(super) async fn stop(self, location: &Location) {
-        let Self { parts, console, folder } = self;
+        let Self {
+            parts,
+            console,
+            folder,
+        } = self;
         if let Some(agents) = parts.agents.get() {
             agents.stop().await;
         }
-        if tokio::time::timeout(CONSOLE_STOP_LIMIT, console).await.is_err() {
+        if tokio::time::timeout(CONSOLE_STOP_LIMIT, console)
+            .await
+            .is_err()
+        {
             tracing::warn!("requests were cut off");
         }
         parts.ledger.close().await;
-        let relay = parts.relay.write().unwrap_or_else(PoisonError::into_inner).take();
+        let relay = parts
+            .relay
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(relay) = relay {
             relay.stop().await;
         }

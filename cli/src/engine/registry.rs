@@ -14,7 +14,9 @@ type Stored<T> = std::result::Result<T, SchemaStoreError>;
 
 impl Registry {
     pub(super) fn connect(database: &str) -> Result<Self> {
-        Ok(Self(SchemaRegistry::connect(database).map_err(|e| e.problem())?))
+        Ok(Self(
+            SchemaRegistry::connect(database).map_err(|e| e.problem())?,
+        ))
     }
 
     async fn setting<T: serde::de::DeserializeOwned>(
@@ -22,10 +24,17 @@ impl Registry {
         setting: Setting,
         subject: Option<&str>,
     ) -> Stored<Option<T>> {
-        let Some(text) = self.0.setting(setting, subject).await.map_err(unavailable)? else {
+        let Some(text) = self
+            .0
+            .setting(setting, subject)
+            .await
+            .map_err(unavailable)?
+        else {
             return Ok(None);
         };
-        serde_json::from_value(text.into()).map(Some).map_err(|e| internal(&e))
+        serde_json::from_value(text.into())
+            .map(Some)
+            .map_err(|e| internal(&e))
     }
 
     async fn set<T: serde::Serialize>(
@@ -34,9 +43,15 @@ impl Registry {
         subject: Option<&str>,
         value: Option<T>,
     ) -> Stored<()> {
-        let value = value.map(serde_json::to_value).transpose().map_err(|e| internal(&e))?;
+        let value = value
+            .map(serde_json::to_value)
+            .transpose()
+            .map_err(|e| internal(&e))?;
         let text = value.as_ref().and_then(serde_json::Value::as_str);
-        self.0.set(setting, subject, text).await.map_err(unavailable)
+        self.0
+            .set(setting, subject, text)
+            .await
+            .map_err(unavailable)
     }
 }
 
@@ -49,8 +64,20 @@ fn internal(error: &serde_json::Error) -> SchemaStoreError {
 }
 
 fn version(stored: StoredSchema) -> SchemaVersion {
-    let StoredSchema { id, subject, version, schema, deleted } = stored;
-    SchemaVersion { id, subject, version, schema, deleted }
+    let StoredSchema {
+        id,
+        subject,
+        version,
+        schema,
+        deleted,
+    } = stored;
+    SchemaVersion {
+        id,
+        subject,
+        version,
+        schema,
+        deleted,
+    }
 }
 
 #[async_trait]
@@ -71,16 +98,26 @@ impl SchemaStore for Registry {
     }
 
     async fn append(&self, subject: &str, schema: &str, after: u32) -> Stored<SchemaVersion> {
-        let added = self.0.append(subject, schema, after).await.map_err(unavailable)?;
+        let added = self
+            .0
+            .append(subject, schema, after)
+            .await
+            .map_err(unavailable)?;
         added.map(version).ok_or(SchemaStoreError::Moved)
     }
 
     async fn delete(&self, subject: &str, versions: &[u32]) -> Stored<()> {
-        self.0.delete(subject, versions, false).await.map_err(unavailable)
+        self.0
+            .delete(subject, versions, false)
+            .await
+            .map_err(unavailable)
     }
 
     async fn erase(&self, subject: &str, versions: &[u32]) -> Stored<()> {
-        self.0.delete(subject, versions, true).await.map_err(unavailable)
+        self.0
+            .delete(subject, versions, true)
+            .await
+            .map_err(unavailable)
     }
 
     async fn compatibility(&self, subject: Option<&str>) -> Stored<Option<Compatibility>> {

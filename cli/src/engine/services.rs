@@ -12,9 +12,7 @@ use sovereign_event_store::{Checkpoints, LedgerReader};
 use sovereign_kafka::LedgerProbe;
 use sovereign_replay::digest_of_states;
 use sovereign_schemas::chain::Head;
-use sovereign_schemas::{
-    Digest, ErrorCode, EventLog as _, LogError, Position, Problem,
-};
+use sovereign_schemas::{Digest, ErrorCode, EventLog as _, LogError, Position, Problem};
 
 use super::parts::Parts;
 
@@ -27,11 +25,13 @@ struct TaskRequest {
 #[async_trait]
 impl TaskStarter for Parts {
     async fn start(&self, request: Value) -> Result<Value, Problem> {
-        let request: TaskRequest = serde_json::from_value(request)
-            .map_err(|e| Problem::new(ErrorCode::WrongType, e.to_string()).expected("{\"file\":…}"))?;
+        let request: TaskRequest = serde_json::from_value(request).map_err(|e| {
+            Problem::new(ErrorCode::WrongType, e.to_string()).expected("{\"file\":…}")
+        })?;
         let Some(agents) = self.agents.get() else {
-            return Err(Problem::new(ErrorCode::Busy, "agents have not started yet")
-                .retry_after_ms(500));
+            return Err(
+                Problem::new(ErrorCode::Busy, "agents have not started yet").retry_after_ms(500)
+            );
         };
         let market = self.market.clone();
         let kept = tokio::task::spawn_blocking(move || market.keep(&request.file)).await;
@@ -49,8 +49,10 @@ impl DigestSource for Parts {
         let (head, states) = self.ledger.live_states().await.map_err(|e| e.problem())?;
         let count = states.len();
         let digests = digest_of_states(states);
-        Ok(json!({ "position": head.position, "head_hash": head.hash, "aggregates": count,
-            "digests": digests }))
+        Ok(
+            json!({ "position": head.position, "head_hash": head.hash, "aggregates": count,
+            "digests": digests }),
+        )
     }
 }
 
@@ -81,8 +83,15 @@ impl LedgerProbe for Probe {
         if position == Position::START {
             return Ok(Some(Digest::ZERO));
         }
-        let (events, _) = self.0.log().read(Position(position.0 - 1).into(), 1).await?;
-        Ok(events.first().filter(|e| e.position() == position).map(|e| e.hash))
+        let (events, _) = self
+            .0
+            .log()
+            .read(Position(position.0 - 1).into(), 1)
+            .await?;
+        Ok(events
+            .first()
+            .filter(|e| e.position() == position)
+            .map(|e| e.hash))
     }
 }
 

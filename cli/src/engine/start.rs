@@ -41,9 +41,10 @@ pub(super) async fn start(
     stop: watch::Sender<bool>,
 ) -> Result<Engine> {
     let folder = DataFolder::open(&location.folder).map_err(|e| servers::problem(&e))?;
-    let config_path = args.config.clone().or_else(|| {
-        Some(location.path("sovereign.toml")).filter(|path| path.exists())
-    });
+    let config_path = args
+        .config
+        .clone()
+        .or_else(|| Some(location.path("sovereign.toml")).filter(|path| path.exists()));
     let departments = config::load(config_path.as_deref())?.departments;
     let kafka_properties = properties(args.kafka_properties.as_deref())?;
     let metrics = metrics_recorder().map_err(internal)?;
@@ -53,7 +54,15 @@ pub(super) async fn start(
         location,
         reporter,
         &args,
-        Assembly { folder, config_path, departments, kafka_properties, metrics, addresses, stop },
+        Assembly {
+            folder,
+            config_path,
+            departments,
+            kafka_properties,
+            metrics,
+            addresses,
+            stop,
+        },
         local.clone(),
     )
     .await;
@@ -87,7 +96,9 @@ impl Addresses {
         let own = |url: Option<&sovereign_servers::SecretUrl>| url.map(|u| u.expose().to_owned());
         let missing = || internal("a local server has no address");
         let database = args.database.clone();
-        let database = database.or_else(|| own(local?.database_url())).ok_or_else(missing)?;
+        let database = database
+            .or_else(|| own(local?.database_url()))
+            .ok_or_else(missing)?;
         let keys_database = args
             .keys_database
             .clone()
@@ -95,9 +106,14 @@ impl Addresses {
             .or_else(|| own(local?.keys_database_url()))
             .ok_or_else(missing)?;
         let brokers = args.brokers.clone();
-        let brokers =
-            brokers.or_else(|| local?.brokers().map(str::to_owned)).ok_or_else(missing)?;
-        Ok(Self { database, keys_database, brokers })
+        let brokers = brokers
+            .or_else(|| local?.brokers().map(str::to_owned))
+            .ok_or_else(missing)?;
+        Ok(Self {
+            database,
+            keys_database,
+            brokers,
+        })
     }
 }
 
@@ -106,7 +122,10 @@ async fn local_servers(
     reporter: &Reporter,
     args: &UpArgs,
 ) -> Result<Option<Arc<Servers>>> {
-    let wanted = Wanted { postgres: args.database.is_none(), kafka: args.brokers.is_none() };
+    let wanted = Wanted {
+        postgres: args.database.is_none(),
+        kafka: args.brokers.is_none(),
+    };
     if !wanted.postgres && !wanted.kafka {
         return Ok(None);
     }
@@ -117,7 +136,9 @@ async fn local_servers(
         progress: Arc::new(move |step: &str| to.step(step)),
         ..Options::default()
     };
-    let servers = Servers::start(folder, options).await.map_err(|e| servers::problem(&e))?;
+    let servers = Servers::start(folder, options)
+        .await
+        .map_err(|e| servers::problem(&e))?;
     Ok(Some(Arc::new(servers)))
 }
 
@@ -128,8 +149,15 @@ async fn assemble(
     assembly: Assembly,
     local: Option<Arc<Servers>>,
 ) -> Result<Engine> {
-    let Assembly { folder, config_path, departments, kafka_properties, metrics, addresses, stop } =
-        assembly;
+    let Assembly {
+        folder,
+        config_path,
+        departments,
+        kafka_properties,
+        metrics,
+        addresses,
+        stop,
+    } = assembly;
     reporter.step("opening the ledger");
     let options = LedgerOptions::new(&addresses.database, departments.clone());
     let ledger = Ledger::open(options).await.map_err(|e| e.problem())?;
@@ -138,15 +166,17 @@ async fn assemble(
     if addresses.keys_database == addresses.database {
         tracing::warn!("subject keys share a database with the ledger; see --keys-database");
     }
-    let keys =
-        KeyStore::open(&addresses.keys_database, master).await.map_err(|e| e.problem())?;
+    let keys = KeyStore::open(&addresses.keys_database, master)
+        .await
+        .map_err(|e| e.problem())?;
     let door = Door::new(Gate::new(departments.clone(), keys), ledger.clone());
     let views = ViewsStore::new(&addresses.database).map_err(|e| e.problem())?;
     views.migrate().await.map_err(|e| e.problem())?;
     let tails = ledger.clone();
-    let views =
-        Projector::start(ViewsOptions::new(&addresses.database), || Box::new(tails.tail()))
-            .map_err(|e| e.problem())?;
+    let views = Projector::start(ViewsOptions::new(&addresses.database), || {
+        Box::new(tails.tail())
+    })
+    .map_err(|e| e.problem())?;
     let parts = Arc::new(Parts {
         ledger: ledger.clone(),
         servers: local,
@@ -218,7 +248,11 @@ async fn assemble(
     // each was empty: nobody else sets them
     let _ = (parts.agents.set(agents), parts.state.set(state.clone()));
     *parts.relay.write().unwrap_or_else(PoisonError::into_inner) = Some(relay);
-    let engine = Engine { parts, console, folder };
+    let engine = Engine {
+        parts,
+        console,
+        folder,
+    };
     write_state(location, &state)?;
     if let Err(failure) = healthy(reporter, &engine).await {
         engine.stop(location).await;
@@ -243,9 +277,9 @@ async fn healthy(reporter: &Reporter, engine: &Engine) -> Result<()> {
         }
         let problem = health.parts.into_iter().find_map(|(_, p)| p.problem);
         // a stopped relay stays stopped: its problem is final
-        let hopeless = problem.as_ref().is_some_and(|p| {
-            matches!(p.code, ErrorCode::TopicAhead | ErrorCode::LedgerDiverged)
-        });
+        let hopeless = problem
+            .as_ref()
+            .is_some_and(|p| matches!(p.code, ErrorCode::TopicAhead | ErrorCode::LedgerDiverged));
         if hopeless || Instant::now() > deadline {
             let late = || Problem::new(ErrorCode::TimedOut, "engine is not healthy after 60 s");
             return Err(problem.unwrap_or_else(late).into());
@@ -261,7 +295,9 @@ async fn bind(location: &Location, args: &UpArgs, services: Services) -> Result<
     options.allow_non_loopback = args.listen_beyond_loopback;
     if let Some(listen) = args.listen {
         options.listen = listen;
-        return Ok(Console::bind(options, services).await.map_err(|e| e.problem())?);
+        return Ok(Console::bind(options, services)
+            .await
+            .map_err(|e| e.problem())?);
     }
     if let Some(port) = last_port(location)? {
         options.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -271,7 +307,9 @@ async fn bind(location: &Location, args: &UpArgs, services: Services) -> Result<
         tracing::warn!(port, "last port of the api is taken; choosing another");
         options.listen.set_port(0);
     }
-    let console = Console::bind(options, services).await.map_err(|e| e.problem())?;
+    let console = Console::bind(options, services)
+        .await
+        .map_err(|e| e.problem())?;
     let port = console.local_addr().port().to_string();
     std::fs::write(location.path("api.port"), port).map_err(|e| unusable(&e))?;
     Ok(console)
@@ -309,7 +347,9 @@ fn secret(path: &Path) -> Result<String> {
 
 /// Reads client properties, `name=value` a line, `#` for comments.
 fn properties(path: Option<&Path>) -> Result<BTreeMap<String, String>> {
-    let Some(path) = path else { return Ok(BTreeMap::new()) };
+    let Some(path) = path else {
+        return Ok(BTreeMap::new());
+    };
     let text = std::fs::read_to_string(path).map_err(|e| crate::failure::file(path, &e))?;
     let mut all = BTreeMap::new();
     for (index, line) in text.lines().enumerate() {

@@ -113,7 +113,10 @@ impl TransactionalProducer {
 
     /// Hands over what the brokers answered, then lets them work a little. Not the library's own
     /// wait: with less than a millisecond left it turns in a busy loop, which cost half a core.
-    #[expect(clippy::disallowed_methods, reason = "each lane has a thread of its own")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "each lane has a thread of its own"
+    )]
     fn serve(&self) {
         self.inner.poll(Duration::ZERO);
         if self.inner.in_flight_count() > 0 {
