@@ -1,4 +1,4 @@
-//! The policy that says when a human is asked (SPEC H1).
+//! The policy that says when a human is asked.
 
 use sovereign_schemas::Decimal;
 

@@ -3,7 +3,7 @@ use std::sync::LazyLock;
 use serde::Serialize;
 use sovereign_schemas::{Digest, Position, catalog};
 
-/// What a run rested on (SPEC R6): whoever has the same engine version, schemas and range gets the
+/// What a run rested on: whoever has the same engine version, schemas and range gets the
 /// same digests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RunManifest {

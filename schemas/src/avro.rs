@@ -1,7 +1,7 @@
 //! The Avro binary encoding, for the generated structs.
 //!
 //! Written out here rather than through `apache-avro`'s `Value`, which costs 2 to 3 times as much
-//! and accepts data cut inside a string (measured; see DESIGN). Follows the Avro 1.12
+//! and accepts data cut inside a string. Follows the Avro 1.12
 //! specification, "Binary encoding". Property tests hold it to `apache-avro` byte for byte.
 
 use crate::{AggregateType, Date, Decimal, Digest, EventType, Text, Timestamp, Uuid};

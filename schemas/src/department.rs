@@ -33,7 +33,7 @@ impl fmt::Display for DepartmentId {
     }
 }
 
-/// One department (SPEC E1).
+/// One department.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Department {

@@ -16,7 +16,7 @@ macro_rules! codes {
                 match self { $(Self::$variant => $text,)* }
             }
 
-            /// The process' exit code when this ends a command (SPEC, "Exit codes").
+            /// The process' exit code when this ends a command; docs/errors/README.md lists them.
             #[must_use]
             pub const fn exit_code(self) -> u8 {
                 match self { $(Self::$variant => $exit,)* }

@@ -10,7 +10,7 @@ use crate::{DepartmentId, Digest, ErrorCode, EventType, Position, Problem, Times
 /// Namespace of UUIDs that are hashed from text.
 pub const TYPES_NAMESPACE: Uuid = Uuid::from_u128(0x5e0f_e1a5_7c3b_4d0a_9b1e_0b5f_2d6c_a001);
 
-/// What kind of thing an event happened to (SPEC E3).
+/// What kind of thing an event happened to.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]

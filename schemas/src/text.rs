@@ -13,7 +13,7 @@ use crate::Uuid;
 ///
 /// ```compile_fail
 /// // the witness' crate is not reachable from here, and the fields are private
-/// let text = sovereign_schemas::Text { key_id: todo!(), index: 0, nonce: [0; 12], bytes: vec![] };
+/// let text = sovereign_schemas::Text { key_id: sovereign_schemas::Uuid::nil(), index: 0, nonce: [0; 12], bytes: vec![] };
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Text {

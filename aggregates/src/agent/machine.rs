@@ -1,4 +1,4 @@
-//! The state machine of an agent (SPEC A1): the whole table of legal transitions.
+//! The state machine of an agent: the whole table of legal transitions.
 
 use sovereign_schemas::events::AgentState::{
     self, Analyzing, Executing, Frozen, Idle, SafeMode, Scanning, Verifying,

@@ -1,5 +1,5 @@
 //! The relay: puts the ledger's events onto the departments' topics, each exactly once and in
-//! order as a read-committed consumer sees it (SPEC K2).
+//! order as a read-committed consumer sees it.
 //!
 //! Two transactional producers take turns. One produces the next batch while the other commits
 //! the last one, and commits only after that: order stays, and a batch grows with what came in

@@ -1,4 +1,4 @@
-//! Department topics as a stream, for Rust consumers (SPEC K3).
+//! Department topics as a stream, for Rust consumers.
 
 mod filter;
 mod start;

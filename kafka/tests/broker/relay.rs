@@ -235,7 +235,7 @@ async fn brokers_that_are_away_turn_health_red_and_are_named() {
     relay.stop().await;
 }
 
-/// Insert to read-committed consumer at 5,000 events/s; prints what DESIGN 5.3 gives figures for.
+/// Insert to read-committed consumer at 5,000 events/s; prints percentiles.
 /// The first second, in which new partitions are opened, does not count.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_become_visible_within_a_fraction_of_a_second() {
