@@ -1,4 +1,4 @@
-//! Follows what the traders decide, from the first event on: `cargo run --example follow`.
+//! Follows what the traders do, from the first event on: `cargo run --example follow`.
 use sovereign_kafka::{KafkaOptions, Start, Subscription};
 
 #[tokio::main]
@@ -10,6 +10,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .await?;
     loop {
         let event = events.next().await?.event;
-        println!("{} {} {}", event.position(), event.header.aggregate_id, event.header.event_type);
+        println!("{} {}", event.position(), event.header.event_type);
     }
 }
