@@ -8,6 +8,7 @@ SHELL := /bin/bash
 # outside the clone, so that a second clone starts warm
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/sovereign/target
 SOVEREIGN := $(CARGO_TARGET_DIR)/debug/sovereign
+WITH_SERVERS := $(CARGO_TARGET_DIR)/debug/with-servers
 DATA ?= .sovereign
 
 .PHONY: help prerequisites build up down test lint bench
@@ -32,8 +33,10 @@ up: build
 down:
 	@$(SOVEREIGN) down --data "$(DATA)"
 
+# every test has PostgreSQL and Kafka; the one that crashes PostgreSQL has it for itself
 test: build
-	@cargo test --workspace --locked
+	@$(WITH_SERVERS) cargo test --workspace --locked --test crash
+	@$(WITH_SERVERS) cargo test --workspace --locked
 
 lint:
 	@cargo fmt --all --check

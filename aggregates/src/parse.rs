@@ -5,6 +5,15 @@ use sovereign_schemas::{ErrorCode, Problem};
 /// Reads a command's `data`, and turns serde's errors into problems that name the field but never
 /// repeat a value (it might be a secret).
 pub(crate) fn data<T: DeserializeOwned>(data: Value) -> Result<T, Problem> {
+    // a list would be taken for the fields in their order
+    if data.is_array() {
+        return Err(
+            Problem::new(ErrorCode::WrongType, "field has the wrong type")
+                .field("data")
+                .expected("an object")
+                .found("array"),
+        );
+    }
     serde_path_to_error::deserialize(data).map_err(|e| {
         let path = e.path().to_string();
         problem(&path, &e.inner().to_string())
@@ -125,6 +134,11 @@ mod tests {
             ),
             (
                 AnyCommand::parse("agent", "register", json!("hunter2")).unwrap_err(),
+                ErrorCode::WrongType,
+                "data",
+            ),
+            (
+                AnyCommand::parse("agent", "register", json!(["hunter2"])).unwrap_err(),
                 ErrorCode::WrongType,
                 "data",
             ),

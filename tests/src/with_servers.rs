@@ -3,6 +3,7 @@
 //!
 //! `cargo run -p sovereign-tests --bin with-servers -- cargo test --workspace`
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -38,10 +39,21 @@ async fn run(
     program: std::ffi::OsString,
     args: Vec<std::ffi::OsString>,
 ) -> anyhow::Result<ExitCode> {
-    let folder = tempfile::Builder::new().prefix("sovereign-test-").tempdir()?;
+    let folder = tempfile::Builder::new()
+        .prefix("sovereign-test-")
+        .tempdir()?;
+    // the servers run as another user if root starts them, and must be able to reach their files
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711))?;
     let data = DataFolder::open(&folder.path().join("data"))?;
     let progress = Arc::new(|step: &str| eprintln!("test servers: {step}"));
-    let servers = Servers::start(&data, Options { progress, ..Options::default() }).await?;
+    let servers = Servers::start(
+        &data,
+        Options {
+            progress,
+            ..Options::default()
+        },
+    )
+    .await?;
     let database = servers.superuser_url().context("postgres was asked for")?;
     let brokers = servers.brokers().context("kafka was asked for")?;
     let status = tokio::process::Command::new(&program)
@@ -53,6 +65,9 @@ async fn run(
         .await
         .with_context(|| format!("{} cannot be run", program.display()));
     servers.stop().await;
-    let code = status?.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1);
+    let code = status?
+        .code()
+        .and_then(|c| u8::try_from(c).ok())
+        .unwrap_or(1);
     Ok(ExitCode::from(code))
 }

@@ -25,7 +25,10 @@ const LAYERS: &[(&str, u8)] = &[
 ];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 fn metadata() -> Metadata {
@@ -46,16 +49,27 @@ fn arrows_point_down_only() {
     let metadata = metadata();
     let rooms = rooms(&metadata);
     assert_eq!(
-        rooms.iter().map(|p| p.name.as_str()).collect::<BTreeSet<_>>(),
+        rooms
+            .iter()
+            .map(|p| p.name.as_str())
+            .collect::<BTreeSet<_>>(),
         layers.keys().copied().collect(),
         "every room stands in the drawing, and the drawing has no empty room"
     );
     for room in rooms {
-        for dependency in room.dependencies.iter().filter(|d| d.kind != DependencyKind::Development)
+        for dependency in room
+            .dependencies
+            .iter()
+            .filter(|d| d.kind != DependencyKind::Development)
         {
             if let Some(below) = layers.get(dependency.name.as_str()) {
                 let above = layers[room.name.as_str()];
-                assert!(*below < above, "{} must not use {}", room.name, dependency.name);
+                assert!(
+                    *below < above,
+                    "{} must not use {}",
+                    room.name,
+                    dependency.name
+                );
             }
         }
     }
@@ -94,8 +108,16 @@ fn heavy_dependencies_stay_in_their_rooms() {
 fn is_used(metadata: &Metadata, name: &str) -> bool {
     let resolve = metadata.resolve.as_ref().expect("cargo resolves the graph");
     let id_of = |p: &&Package| p.name.as_str() == name;
-    let ids: Vec<_> = metadata.packages.iter().filter(id_of).map(|p| &p.id).collect();
-    resolve.nodes.iter().any(|n| n.deps.iter().any(|d| ids.contains(&&d.pkg)))
+    let ids: Vec<_> = metadata
+        .packages
+        .iter()
+        .filter(id_of)
+        .map(|p| &p.id)
+        .collect();
+    resolve
+        .nodes
+        .iter()
+        .any(|n| n.deps.iter().any(|d| ids.contains(&&d.pkg)))
 }
 
 #[test]
@@ -112,10 +134,14 @@ fn every_licence_is_allowed() {
         let licence = package.license.clone().unwrap_or_default();
         // a choice (OR, or the older slash) needs one allowed side, a conjunction needs both
         let choice = licence.replace('/', " OR ").replace(['(', ')'], "");
-        let fine = choice.split(" OR ").any(|side| {
-            side.split(" AND ").all(|l| allowed.contains(l.trim()))
-        });
-        assert!(fine, "{} {} has licence {licence:?}", package.name, package.version);
+        let fine = choice
+            .split(" OR ")
+            .any(|side| side.split(" AND ").all(|l| allowed.contains(l.trim())));
+        assert!(
+            fine,
+            "{} {} has licence {licence:?}",
+            package.name, package.version
+        );
     }
 }
 
@@ -134,10 +160,19 @@ fn sources() -> Vec<PathBuf> {
 
 #[test]
 fn rust_files_stay_short_and_finished() {
-    for file in sources().into_iter().filter(|f| f.extension().is_some_and(|e| e == "rs")) {
-        let Ok(text) = std::fs::read_to_string(&file) else { continue };
+    for file in sources()
+        .into_iter()
+        .filter(|f| f.extension().is_some_and(|e| e == "rs"))
+    {
+        let Ok(text) = std::fs::read_to_string(&file) else {
+            continue;
+        };
         let lines = text.lines().count();
-        assert!(lines <= 700, "{} has {lines} lines; split it", file.display());
+        assert!(
+            lines <= 700,
+            "{} has {lines} lines; split it",
+            file.display()
+        );
         if file.ends_with("house.rs") {
             continue;
         }
@@ -154,7 +189,11 @@ fn every_error_code_has_its_page() {
         let text = std::fs::read_to_string(&page)
             .unwrap_or_else(|_| panic!("{} is missing", page.display()));
         for part in [code.as_str(), "## What happened", "## What to do"] {
-            assert!(text.contains(part), "{}: {part:?} is missing", page.display());
+            assert!(
+                text.contains(part),
+                "{}: {part:?} is missing",
+                page.display()
+            );
         }
     }
 }

@@ -46,7 +46,7 @@ pub(crate) async fn run(location: &Location, output: Output, args: LogArgs) -> R
     let last = args.to.map(Position);
     let reached = page_through(&reader, &filter, after, last, &mut printer).await?;
     if args.follow && last.is_none_or(|last| last > reached) {
-        follow(&state, &args, &filter, reached, last, &mut printer).await?;
+        follow(&state, &filter, reached, last, &mut printer).await?;
     }
     Ok(())
 }
@@ -99,26 +99,18 @@ async fn page_through(
 
 async fn follow(
     state: &EngineState,
-    args: &LogArgs,
     filter: &Filter,
     reached: Position,
     last: Option<Position>,
     printer: &mut Printer,
 ) -> Result<()> {
-    let mut builder =
-        Subscription::builder(kafka_options(state)).start(From::Position(reached.next()));
-    if let Some(department) = filter.department.and_then(|d| printer.departments.get(d)) {
-        builder = builder.departments([department.name.as_str()]);
-    }
-    if let Some(kind) = filter.aggregate_type {
-        builder = builder.aggregate_type(kind);
-    }
-    if let Some(id) = &filter.aggregate_id {
-        builder = builder.aggregate_id(id);
-    }
-    let mut subscription = builder.open().await.map_err(|e| e.problem())?;
-    // without a filter positions are dense, so the order of the ledger can be kept over partitions
-    let dense = args.department.is_none() && args.aggregate.is_none();
+    // all departments, also for a filter: positions are dense only over all of them, and only
+    // dense positions tell whether an earlier event is still on its way from another partition
+    let mut subscription = Subscription::builder(kafka_options(state))
+        .start(From::Position(reached.next()))
+        .open()
+        .await
+        .map_err(|e| e.problem())?;
     let mut waiting: BTreeMap<Position, RecordedEvent> = BTreeMap::new();
     let mut expected = reached.next();
     loop {
@@ -135,8 +127,7 @@ async fn follow(
         }
         waiting.insert(event.position(), event);
         while let Some(entry) = waiting.first_entry() {
-            let ready = !dense || *entry.key() == expected;
-            if !ready && waiting.len() < REORDER_MAX {
+            if *entry.key() != expected && waiting.len() < REORDER_MAX {
                 break;
             }
             let Some((position, event)) = waiting.pop_first() else {
@@ -145,13 +136,29 @@ async fn follow(
             if last.is_some_and(|last| position > last) {
                 return Ok(());
             }
-            printer.print(&event).await?;
+            if wanted(filter, &event) {
+                printer.print(&event).await?;
+            }
             expected = position.next();
             if Some(position) == last {
                 return Ok(());
             }
         }
     }
+}
+
+fn wanted(filter: &Filter, event: &RecordedEvent) -> bool {
+    let header = &event.header;
+    filter
+        .department
+        .is_none_or(|department| department == header.department)
+        && filter
+            .aggregate_type
+            .is_none_or(|kind| kind.as_str() == header.aggregate_type)
+        && filter
+            .aggregate_id
+            .as_ref()
+            .is_none_or(|id| *id == header.aggregate_id)
 }
 
 /// Prints one event a line.

@@ -14,15 +14,26 @@ fn fails(name: &str, options: &[&str], exit: i32, code: &str) {
     let begun = Instant::now();
     let done = engine.run(&[&["up", "--json", "--quiet"], options].concat());
     done.fails(exit, code);
-    assert!(begun.elapsed() < Duration::from_secs(75), "{code} took {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(75),
+        "{code} took {:?}",
+        begun.elapsed()
+    );
     let left = engine.processes();
     assert!(left.is_empty(), "{code} leaves {left:?}");
-    assert!(!engine.data.join("engine.json").exists(), "{code} leaves engine.json");
+    assert!(
+        !engine.data.join("engine.json").exists(),
+        "{code} leaves engine.json"
+    );
 }
 
 /// A port of this machine where nobody listens.
 fn closed() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 #[test]
@@ -30,12 +41,20 @@ fn a_wrong_password_and_an_unknown_database_are_told_apart() {
     let (url, brokers) = {
         let engine = small();
         let status = engine.status();
-        (status["database"].as_str().unwrap().to_owned(), status["brokers"].clone())
+        (
+            status["database"].as_str().unwrap().to_owned(),
+            status["brokers"].clone(),
+        )
     };
     let brokers = ["--brokers", brokers.as_str().unwrap()];
     let (login, host) = url.rsplit_once('@').unwrap();
     let wrong = format!("{}:wrong@{host}", login.rsplit_once(':').unwrap().0);
-    fails("auth", &[&["--database", &wrong], &brokers[..]].concat(), 5, "database-auth");
+    fails(
+        "auth",
+        &[&["--database", &wrong], &brokers[..]].concat(),
+        5,
+        "database-auth",
+    );
     let nowhere = format!("postgresql://sovereign:x@127.0.0.1:{}/sovereign", closed());
     let options = [&["--database", &nowhere], &brokers[..]].concat();
     fails("nodb", &options, 5, "database-unreachable");
@@ -57,7 +76,12 @@ fn a_broker_that_never_answers_is_named() {
 #[test]
 fn a_registry_that_is_not_there_is_named() {
     let registry = format!("http://127.0.0.1:{}", closed());
-    fails("noreg", &["--registry", &registry], 5, "registry-unreachable");
+    fails(
+        "noreg",
+        &["--registry", &registry],
+        5,
+        "registry-unreachable",
+    );
 }
 
 #[test]
@@ -70,7 +94,11 @@ fn a_taken_port_is_named() {
 #[test]
 fn settings_that_cannot_be_used_are_named() {
     let engine = Engine::new("config");
-    std::fs::write(engine.data.join("sovereign.toml"), "[[departments]]\nid = 1\n").unwrap();
+    std::fs::write(
+        engine.data.join("sovereign.toml"),
+        "[[departments]]\nid = 1\n",
+    )
+    .unwrap();
     engine.run(&["up", "--json"]).fails(2, "invalid-config");
     std::fs::write(engine.data.join("sovereign.toml"), "colour = \"red\"\n").unwrap();
     engine.run(&["up", "--json"]).fails(2, "invalid-config");

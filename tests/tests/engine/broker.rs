@@ -10,7 +10,9 @@ fn appends_go_on_without_a_broker_and_the_relay_catches_up_alone() {
     let head = engine.head();
     let broker = engine.pid("kafka");
     signal(broker, "-STOP");
-    let commands: Vec<_> = (0..50).map(|n| thought("first", &format!("thought {n}"))).collect();
+    let commands: Vec<_> = (0..50)
+        .map(|n| thought("first", &format!("thought {n}")))
+        .collect();
     engine.send_all(&commands);
     assert_eq!(engine.head(), head + 50, "appends go on");
     engine.wait_for("red", Duration::from_secs(20), |status| {

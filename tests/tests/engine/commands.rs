@@ -5,7 +5,12 @@ use serde_json::{Value, json};
 use crate::harness::{bar, register, small, thought};
 
 fn lines(commands: &[Value]) -> Vec<u8> {
-    commands.iter().map(Value::to_string).collect::<Vec<_>>().join("\n").into_bytes()
+    commands
+        .iter()
+        .map(Value::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
+        .into_bytes()
 }
 
 #[test]
@@ -18,12 +23,23 @@ fn status_says_what_scripts_rely_on() {
     }
     assert_eq!(status["relay"]["position"], status["head"]);
     for view in ["agents", "trades", "approvals", "departments"] {
-        assert_eq!(status["projections"][view]["position"], status["head"], "{view}");
+        assert_eq!(
+            status["projections"][view]["position"], status["head"],
+            "{view}"
+        );
         assert_eq!(status["projections"][view]["healthy"], true, "{view}");
     }
     let screen = engine.run(&["status"]).ok().stdout;
-    let password = status["database"].as_str().unwrap().split(['@', ':']).nth(2).unwrap();
-    assert!(!screen.contains(password), "the password stays off the screen");
+    let password = status["database"]
+        .as_str()
+        .unwrap()
+        .split(['@', ':'])
+        .nth(2)
+        .unwrap();
+    assert!(
+        !screen.contains(password),
+        "the password stays off the screen"
+    );
 }
 
 #[test]
@@ -55,18 +71,36 @@ fn outcomes_come_in_input_order_and_a_repeat_returns_the_first() {
     assert_eq!(
         statuses,
         [
-            "accepted", "accepted", "duplicate", "refused", "conflict", "refused", "invalid",
+            "accepted",
+            "accepted",
+            "duplicate",
+            "refused",
+            "conflict",
+            "refused",
+            "invalid",
             "refused"
         ],
         "{outcomes:?}"
     );
     assert_eq!(outcomes[0]["positions"], json!([before + 1, before + 1]));
-    assert_eq!(outcomes[2]["positions"], outcomes[0]["positions"], "the first outcome again");
+    assert_eq!(
+        outcomes[2]["positions"], outcomes[0]["positions"],
+        "the first outcome again"
+    );
     assert_eq!(outcomes[2]["command_id"], "orderly-1");
-    let codes: Vec<_> = outcomes[3..].iter().map(|o| o["error"]["code"].clone()).collect();
+    let codes: Vec<_> = outcomes[3..]
+        .iter()
+        .map(|o| o["error"]["code"].clone())
+        .collect();
     assert_eq!(
         codes,
-        ["already-exists", "version-conflict", "illegal-transition", "unknown-command", "not-found"]
+        [
+            "already-exists",
+            "version-conflict",
+            "illegal-transition",
+            "unknown-command",
+            "not-found"
+        ]
     );
     // an illegal transition is refused and recorded
     assert_eq!(outcomes[5]["positions"], json!([before + 3, before + 3]));
@@ -79,7 +113,10 @@ fn outcomes_come_in_input_order_and_a_repeat_returns_the_first() {
     let again = [input[0].clone(), input[1].clone()];
     let (code, repeated) = engine.send(&lines(&again));
     assert_eq!(code, 0);
-    assert!(repeated.iter().all(|o| o["status"] == "duplicate"), "{repeated:?}");
+    assert!(
+        repeated.iter().all(|o| o["status"] == "duplicate"),
+        "{repeated:?}"
+    );
     assert_eq!(engine.head(), before + 3);
 }
 
@@ -95,7 +132,9 @@ fn exit_codes_of_send_follow_the_worst_outcome() {
     let missing = engine.run(&["send", "/nowhere/at/all", "--json"]);
     missing.fails(2, "invalid-usage");
     assert_eq!(engine.run(&["status", "--no-such-option"]).code, 2);
-    engine.run(&["log", "--department", "kitchen", "--json"]).fails(2, "unknown-department");
+    engine
+        .run(&["log", "--department", "kitchen", "--json"])
+        .fails(2, "unknown-department");
 }
 
 #[test]
@@ -109,6 +148,8 @@ fn health_and_metrics_say_what_the_docs_promise() {
         assert_eq!(health["parts"][part]["healthy"], true, "{part}: {health}");
     }
     assert_eq!(health["parts"]["relay"]["lag"], 0);
+    // lags are looked at once a second
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
     let (code, metrics) = get(&base, "/metrics");
     assert_eq!(code, 200);
     // the table of docs/OPERATIONS.md, as far as a counter that never counted shows up

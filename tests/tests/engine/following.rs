@@ -34,14 +34,18 @@ impl Follower {
     }
 
     fn next(&self) -> Value {
-        self.lines.recv_timeout(Duration::from_secs(30)).expect("no event came in 30 s")
+        self.lines
+            .recv_timeout(Duration::from_secs(30))
+            .expect("no event came in 30 s")
     }
 }
 
 impl Drop for Follower {
     fn drop(&mut self) {
         // `timeout` passes the signal on
-        let _ = std::process::Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = std::process::Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status();
         let _ = self.child.wait();
     }
 }
@@ -85,22 +89,41 @@ fn following_keeps_to_its_filters_and_shows_texts_to_the_owner() {
     assert_eq!(plain.next()["data"]["text"], "seen by its owner");
     assert_eq!(plain.next()["event_type"], "MarketObserved");
     let text = &sealed.next()["data"]["text"];
-    assert!(text["bytes"].is_string() && text["key_id"].is_string(), "{text}");
+    assert!(
+        text["bytes"].is_string() && text["key_id"].is_string(),
+        "{text}"
+    );
 }
 
 #[test]
 fn the_log_takes_ranges_moments_and_departments() {
     let engine = small();
-    let log = |args: &[&str]| engine.run(&[&["log", "--json"], args].concat()).ok().lines();
+    let log = |args: &[&str]| {
+        engine
+            .run(&[&["log", "--json"], args].concat())
+            .ok()
+            .lines()
+    };
     let some = log(&["--from", "5", "--to", "9"]);
-    let positions: Vec<_> = some.iter().map(|e| e["position"].as_u64().unwrap()).collect();
+    let positions: Vec<_> = some
+        .iter()
+        .map(|e| e["position"].as_u64().unwrap())
+        .collect();
     assert_eq!(positions, [5, 6, 7, 8, 9]);
     let moment = some[2]["recorded_at"].as_str().unwrap();
     let since = log(&["--from", moment, "--to", "9"]);
     let first = since[0]["position"].as_u64().unwrap();
     assert!(first <= 7, "{first}");
-    assert!(since.iter().all(|e| e["recorded_at"].as_str().unwrap() >= moment));
+    assert!(
+        since
+            .iter()
+            .all(|e| e["recorded_at"].as_str().unwrap() >= moment)
+    );
     let hunters = log(&["--department", "hunter"]);
     assert!(!hunters.is_empty() && hunters.iter().all(|e| e["department"] == "hunter"));
-    assert_eq!(engine.run(&["log", "--from", "0"]).code, 2, "positions start at 1");
+    assert_eq!(
+        engine.run(&["log", "--from", "0"]).code,
+        2,
+        "positions start at 1"
+    );
 }

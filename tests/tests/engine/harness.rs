@@ -33,7 +33,11 @@ pub(crate) fn binary() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let profile = own.parent().and_then(Path::parent).unwrap();
     let path = profile.join("sovereign");
-    assert!(path.exists(), "{} is missing: run cargo build --workspace first", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run cargo build --workspace first",
+        path.display()
+    );
     path
 }
 
@@ -79,7 +83,11 @@ impl Done {
     /// The problem that a command with `--json` leaves on stderr.
     #[track_caller]
     pub(crate) fn problem(&self) -> Value {
-        let line = self.stderr.lines().rev().find(|line| line.starts_with("{\"error\""));
+        let line = self
+            .stderr
+            .lines()
+            .rev()
+            .find(|line| line.starts_with("{\"error\""));
         let line = line.unwrap_or_else(|| panic!("no problem: {self:?}"));
         serde_json::from_str::<Value>(line).unwrap()["error"].take()
     }
@@ -88,8 +96,15 @@ impl Done {
     #[track_caller]
     pub(crate) fn fails(&self, exit: i32, code: &str) -> Value {
         let problem = self.problem();
-        assert_eq!((self.code, problem["code"].as_str()), (exit, Some(code)), "{self:?}");
-        assert!(problem["remedy"].as_str().is_some_and(|r| !r.is_empty()), "{problem}");
+        assert_eq!(
+            (self.code, problem["code"].as_str()),
+            (exit, Some(code)),
+            "{self:?}"
+        );
+        assert!(
+            problem["remedy"].as_str().is_some_and(|r| !r.is_empty()),
+            "{problem}"
+        );
         assert_eq!(problem["help"], format!("docs/errors/{code}.md"));
         problem
     }
@@ -122,12 +137,18 @@ impl Engine {
             .process_group(0)
             .spawn()
             .unwrap();
-        Self { data: folder, keeper }
+        Self {
+            data: folder,
+            keeper,
+        }
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("timeout");
-        command.args(["-k", "5", &COMMAND_LIMIT_S.to_string()]).arg(binary()).args(args);
+        command
+            .args(["-k", "5", &COMMAND_LIMIT_S.to_string()])
+            .arg(binary())
+            .args(args);
         command.arg("--data").arg(&self.data).current_dir("/");
         for name in ["DATA", "DATABASE", "KEYS_DATABASE", "BROKERS", "REGISTRY"] {
             command.env_remove(format!("SOVEREIGN_{name}"));
@@ -211,7 +232,10 @@ impl Engine {
             if wanted(&status) {
                 return;
             }
-            assert!(Instant::now() < deadline, "not {what} in {limit:?}: {status}");
+            assert!(
+                Instant::now() < deadline,
+                "not {what} in {limit:?}: {status}"
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -244,7 +268,16 @@ impl Engine {
         let program = format!("/proc/{}/exe", postgres["pid"]);
         let program = std::fs::read_link(program).unwrap().with_file_name("psql");
         let output = Command::new(program)
-            .args(["-X", "-At", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "sovereign"])
+            .args([
+                "-X",
+                "-At",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-U",
+                "postgres",
+                "-d",
+                "sovereign",
+            ])
             .args(["-h", postgres["socket_folder"].as_str().unwrap()])
             .args(["-p", &postgres["port"].to_string(), "-c", sql])
             .output()
@@ -279,7 +312,10 @@ impl Drop for Engine {
 }
 
 pub(crate) fn signal(pid: u32, signal: &str) {
-    let status = Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
+    let status = Command::new("kill")
+        .args([signal, &pid.to_string()])
+        .status()
+        .unwrap();
     assert!(status.success(), "kill {signal} {pid}");
 }
 
@@ -293,7 +329,12 @@ pub(crate) fn thought(id: &str, text: &str) -> Value {
 }
 
 pub(crate) fn bar(id: &str, number: u64) -> Value {
-    let day = format!("20{:02}-{:02}-{:02}", number / 336, number / 28 % 12 + 1, number % 28 + 1);
+    let day = format!(
+        "20{:02}-{:02}-{:02}",
+        number / 336,
+        number / 28 % 12 + 1,
+        number % 28 + 1
+    );
     json!({ "aggregate": "agent", "id": id, "command": "observe_market",
         "data": { "instrument": "TEST", "opened_at": day, "open": "100.25", "high": "101",
             "low": "99.5", "close": "100", "volume": "1200" } })
@@ -312,7 +353,10 @@ pub(crate) fn small() -> MutexGuard<'static, Engine> {
         let mut commands = vec![register("filler")];
         for number in 0..100 {
             commands.push(bar("filler", number));
-            commands.push(thought("filler", &format!("bar {number} looks like the last one")));
+            commands.push(thought(
+                "filler",
+                &format!("bar {number} looks like the last one"),
+            ));
             let mut other = register(&format!("filler-{number}"));
             other["department"] = json!(["trader", "hunter", "auditor"][number as usize % 3]);
             commands.push(other);

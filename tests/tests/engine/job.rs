@@ -1,6 +1,7 @@
 //! The main job, with the engine killed in the middle of it, five times.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Write as _;
 use std::process::Stdio;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -18,7 +19,11 @@ const KILLS: u64 = 5;
 const BARS: u64 = 12_154;
 
 fn market() -> String {
-    root().join("agents/data/stocks.csv.gz").to_str().unwrap().to_owned()
+    root()
+        .join("agents/data/stocks.csv.gz")
+        .to_str()
+        .unwrap()
+        .to_owned()
 }
 
 /// An engine that did the main job, and what `trade` said at its end.
@@ -29,9 +34,13 @@ struct Job {
 }
 
 fn seed() -> u64 {
-    let given = std::env::var("SOVEREIGN_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let given = std::env::var("SOVEREIGN_TEST_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     given.unwrap_or_else(|| {
-        SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| u64::from(since.subsec_micros()) + 1)
+        SystemTime::UNIX_EPOCH
+            .elapsed()
+            .map_or(1, |since| u64::from(since.subsec_micros()) + 1)
     })
 }
 
@@ -55,7 +64,9 @@ fn kill_in_the_middle(engine: &Engine, kill: u64, state: &mut u64) {
     let part = BARS / (KILLS + 1);
     let at = kill * part + random(state, part);
     engine.wait_for("that far", Duration::from_secs(240), |status| {
-        status["task"]["done"].as_u64().is_some_and(|done| done >= at)
+        status["task"]["done"]
+            .as_u64()
+            .is_some_and(|done| done >= at)
     });
     let pid = engine.pid("engine");
     // anywhere between two looks at the status
@@ -70,7 +81,8 @@ fn kill_in_the_middle(engine: &Engine, kill: u64, state: &mut u64) {
 fn job() -> MutexGuard<'static, Job> {
     static JOB: LazyLock<Mutex<Job>> = LazyLock::new(|| {
         let seed = seed();
-        eprintln!("SOVEREIGN_TEST_SEED={seed}");
+        // past the test runner, which keeps what it captures unless this very test fails
+        writeln!(std::io::stderr(), "SOVEREIGN_TEST_SEED={seed}").unwrap();
         let mut state = seed;
         let engine = Engine::new("job");
         engine.up();
@@ -83,7 +95,11 @@ fn job() -> MutexGuard<'static, Job> {
         let reader = LedgerReader::connect(status["database"].as_str().unwrap(), 2).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let events = runtime.block_on(async { all(&mut reader.log()).await });
-        Mutex::new(Job { engine, report, events })
+        Mutex::new(Job {
+            engine,
+            report,
+            events,
+        })
     });
     JOB.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -94,13 +110,19 @@ fn five_kills_in_the_middle_leave_ledger_and_topics_equal_and_dense() {
     let head = job.engine.head();
     assert!(head > 50_000, "{head}");
     assert_eq!(job.events.len() as u64, head);
-    let dense = job.events.iter().zip(1..).all(|(event, at)| event.position().0 == at);
+    let dense = job
+        .events
+        .iter()
+        .zip(1..)
+        .all(|(event, at)| event.position().0 == at);
     assert!(dense, "each position once");
     let ids: BTreeSet<_> = job.events.iter().map(|e| e.header.event_id).collect();
     assert_eq!(ids.len(), job.events.len(), "each event id once");
     let verified = job.engine.json(&["verify", "--against", "kafka"]);
     assert_eq!(verified["last"], head);
-    let verified = job.engine.json(&["verify", "--source", "kafka", "--against", "ledger"]);
+    let verified = job
+        .engine
+        .json(&["verify", "--source", "kafka", "--against", "ledger"]);
     assert_eq!(verified["last"], head);
     assert_eq!(verified["head"]["hash"], job.engine.status()["head_hash"]);
     assert_eq!(job.report["digests_equal"], true);
@@ -140,7 +162,11 @@ fn a_killed_run_tells_the_stories_of_an_undisturbed_one() {
     }
     assert_eq!(job.events.len(), undisturbed.len(), "as many events");
     let names: Vec<_> = expected.keys().collect();
-    assert_eq!(found.keys().collect::<Vec<_>>(), names, "the same agents, trades and approvals");
+    assert_eq!(
+        found.keys().collect::<Vec<_>>(),
+        names,
+        "the same agents, trades and approvals"
+    );
     for (name, story) in &expected {
         assert_eq!(&found[name], story, "{name}");
     }
@@ -158,7 +184,11 @@ fn no_intent_is_doubled() {
     let unique: BTreeSet<_> = proposed.iter().collect();
     assert_eq!(unique.len(), proposed.len());
     assert!(proposed.len() > 300, "{}", proposed.len());
-    let bars = job.events.iter().filter(|e| e.header.event_type == "MarketObserved").count();
+    let bars = job
+        .events
+        .iter()
+        .filter(|e| e.header.event_type == "MarketObserved")
+        .count();
     assert_eq!(bars as u64, BARS);
 }
 
@@ -177,11 +207,18 @@ fn views_equal_a_fold_of_the_ledger() {
         let of = |e: &RecordedEvent| u64::from(e.header.department.0) == row["department"];
         assert_eq!(row["events"], count(&of), "{row}");
         for (kind, events) in row["events_by_type"].as_object().unwrap() {
-            assert_eq!(*events, count(&|e| of(e) && e.header.event_type == *kind), "{row}");
+            assert_eq!(
+                *events,
+                count(&|e| of(e) && e.header.event_type == *kind),
+                "{row}"
+            );
         }
     }
     let agents = show("agents");
-    assert_eq!(agents.len() as u64, count(&|e| e.header.event_type == "AgentRegistered"));
+    assert_eq!(
+        agents.len() as u64,
+        count(&|e| e.header.event_type == "AgentRegistered")
+    );
     for row in &agents {
         for (field, kind) in [
             ("thoughts", "ThoughtRecorded"),
@@ -200,7 +237,10 @@ fn views_equal_a_fold_of_the_ledger() {
         last.insert(&event.header.aggregate_id, &event.header.event_type);
     }
     let trades = show("trades");
-    assert_eq!(trades.len() as u64, count(&|e| e.header.event_type == "TradeProposed"));
+    assert_eq!(
+        trades.len() as u64,
+        count(&|e| e.header.event_type == "TradeProposed")
+    );
     for row in &trades {
         let expected = match last[row["trade_id"].as_str().unwrap()] {
             "VerdictGiven" => "rejected",
@@ -214,9 +254,20 @@ fn views_equal_a_fold_of_the_ledger() {
         assert_eq!(row["status"], expected, "{row}");
     }
     let approvals = show("approvals");
-    assert_eq!(approvals.len() as u64, count(&|e| e.header.event_type == "ApprovalRequested"));
-    let waiting = job.engine.run(&["approvals", "list", "--json"]).ok().lines();
-    assert_eq!(waiting.len(), approvals.len(), "nobody has answered, none is due");
+    assert_eq!(
+        approvals.len() as u64,
+        count(&|e| e.header.event_type == "ApprovalRequested")
+    );
+    let waiting = job
+        .engine
+        .run(&["approvals", "list", "--json"])
+        .ok()
+        .lines();
+    assert_eq!(
+        waiting.len(),
+        approvals.len(),
+        "nobody has answered, none is due"
+    );
 }
 
 #[test]
@@ -238,7 +289,9 @@ fn digests_are_equal_from_every_source_with_any_threads_and_batches() {
     let file = folder.path().join("job.avro");
     let file = file.to_str().unwrap();
     job.engine.run(&["export", file]).ok();
-    job.engine.run(&["verify", "--source", file, "--against", "kafka"]).ok();
+    job.engine
+        .run(&["verify", "--source", file, "--against", "kafka"])
+        .ok();
     let digests = |args: &[&str]| {
         let report = job.engine.json(&[&["replay"], args].concat());
         (report["digests"].clone(), report["head"].clone())
@@ -247,7 +300,11 @@ fn digests_are_equal_from_every_source_with_any_threads_and_batches() {
     assert_eq!(whole.0, job.report["live"]["digests"], "live and replayed");
     for source in ["ledger", "kafka", file] {
         for threads in ["1", "2"] {
-            assert_eq!(digests(&["--source", source, "--threads", threads]), whole, "{source}");
+            assert_eq!(
+                digests(&["--source", source, "--threads", threads]),
+                whole,
+                "{source}"
+            );
         }
     }
     let range = ["--from", "1", "--to", "3000"];
@@ -266,8 +323,18 @@ fn the_same_file_again_does_nothing_twice() {
     let job = job();
     let head = job.engine.head();
     let done = job.engine.run(&["trade", &market()]).ok();
-    assert!(done.stderr.contains("nothing is done twice"), "{}", done.stderr);
-    for heading in ["Agents", "Trades", "Approvals waiting", "chain head", "equal"] {
+    assert!(
+        done.stderr.contains("nothing is done twice"),
+        "{}",
+        done.stderr
+    );
+    for heading in [
+        "Agents",
+        "Trades",
+        "Approvals waiting",
+        "chain head",
+        "equal",
+    ] {
         assert!(done.stdout.contains(heading), "{heading}: {}", done.stdout);
     }
     assert_eq!(job.engine.head(), head);

@@ -26,7 +26,10 @@ fn all_end(engine: &Engine, limit: Duration) {
         if left.is_empty() {
             return;
         }
-        assert!(Instant::now() < deadline, "still there after {limit:?}: {left:?}");
+        assert!(
+            Instant::now() < deadline,
+            "still there after {limit:?}: {left:?}"
+        );
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -36,9 +39,19 @@ fn a_second_up_is_refused_and_says_who_holds_the_folder() {
     let engine = sturdy();
     let pid = engine.pid("engine");
     let problem = engine.run(&["up", "--json"]).fails(1, "data-folder-locked");
-    assert!(problem["message"].as_str().unwrap().contains(&pid.to_string()), "{problem}");
+    assert!(
+        problem["message"]
+            .as_str()
+            .unwrap()
+            .contains(&pid.to_string()),
+        "{problem}"
+    );
     assert_eq!(engine.pid("engine"), pid, "the first one is untouched");
-    assert_eq!(engine.json(&["up", "--ensure"])["pid"], pid, "or it is content");
+    assert_eq!(
+        engine.json(&["up", "--ensure"])["pid"],
+        pid,
+        "or it is content"
+    );
 }
 
 #[test]
@@ -50,15 +63,22 @@ fn down_leaves_no_process_and_a_restart_keeps_head_and_ports() {
     engine.run(&["down"]).ok();
     let left = engine.processes();
     assert!(left.is_empty(), "{left:?}");
-    engine.run(&["status", "--json"]).fails(5, "engine-not-running");
-    engine.run(&["down", "--json"]).fails(5, "engine-not-running");
+    engine
+        .run(&["status", "--json"])
+        .fails(5, "engine-not-running");
+    engine
+        .run(&["down", "--json"])
+        .fails(5, "engine-not-running");
 
     // whatever an engine that ended badly left behind
     for stale in ["{\"pid\": 4194301, \"star", "", "null"] {
         std::fs::write(engine.data.join("engine.json"), stale).unwrap();
     }
     engine.up();
-    assert_eq!((engine.head(), engine.status()["head_hash"].clone()), (head, hash));
+    assert_eq!(
+        (engine.head(), engine.status()["head_hash"].clone()),
+        (head, hash)
+    );
     assert_eq!(ports(&engine), before);
     engine.settle();
 }
@@ -71,7 +91,9 @@ fn a_killed_engine_takes_its_servers_along_and_the_next_goes_on() {
     // engine.json now names a dead process
     signal(engine.pid("engine"), "-KILL");
     all_end(&engine, ORPHANS_END_WITHIN);
-    engine.run(&["status", "--json"]).fails(5, "engine-not-running");
+    engine
+        .run(&["status", "--json"])
+        .fails(5, "engine-not-running");
     engine.up();
     assert_eq!(engine.head(), head);
     engine.send_all(&[thought("first", "after the kill")]);
@@ -121,7 +143,9 @@ fn a_half_initialised_folder_heals_itself() {
         for (pid, line) in engine.processes() {
             if line.contains("--foreground") {
                 // `timeout` may have ended with its child already
-                let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+                let _ = std::process::Command::new("kill")
+                    .args(["-9", &pid.to_string()])
+                    .status();
             }
         }
         child.wait().unwrap();

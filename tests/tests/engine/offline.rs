@@ -7,7 +7,11 @@ use serde_json::Value;
 use crate::harness::{Done, binary, small};
 
 fn run(program: &str, args: &[&str]) -> Option<std::process::Output> {
-    match Command::new(program).args(args).env_remove("SOVEREIGN_DATA").output() {
+    match Command::new(program)
+        .args(args)
+        .env_remove("SOVEREIGN_DATA")
+        .output()
+    {
         Ok(output) => Some(output),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => panic!("{program}: {error}"),
@@ -34,7 +38,15 @@ fn replay_and_verify_of_a_file_open_no_socket() {
     let mut ways = 0;
 
     let calls = folder.path().join("calls");
-    let trace = ["-f", "-qq", "-e", "trace=network", "-o", calls.to_str().unwrap(), binary];
+    let trace = [
+        "-f",
+        "-qq",
+        "-e",
+        "trace=network",
+        "-o",
+        calls.to_str().unwrap(),
+        binary,
+    ];
     // a container may forbid tracing: then the other way has to do
     if let Some(output) = run("strace", &[&trace[..], &replay].concat())
         && output.status.success()
@@ -53,7 +65,10 @@ fn replay_and_verify_of_a_file_open_no_socket() {
         assert!(output.status.success(), "{output:?}");
         ways += 1;
     }
-    assert!(ways > 0, "neither strace nor unshare works here: install strace");
+    assert!(
+        ways > 0,
+        "neither strace nor unshare works here: install strace"
+    );
 }
 
 #[test]
@@ -71,16 +86,33 @@ fn an_export_is_whole_repeatable_and_overwrites_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let export = |name: &str| -> Done {
-        engine.run(&["export", &path(name), "--from", "10", "--to", "90", "--json"])
+        engine.run(&[
+            "export",
+            &path(name),
+            "--from",
+            "10",
+            "--to",
+            "90",
+            "--json",
+        ])
     };
     let first = export("a").ok().json();
     export("b").ok();
-    assert_eq!(std::fs::read(path("a")).unwrap(), std::fs::read(path("b")).unwrap());
+    assert_eq!(
+        std::fs::read(path("a")).unwrap(),
+        std::fs::read(path("b")).unwrap()
+    );
     assert_eq!((&first["first"], &first["last"]), (&10.into(), &90.into()));
     export("a").fails(2, "invalid-usage");
     let beyond = ["export", &path("c"), "--to", "100000000", "--json"];
     engine.run(&beyond).fails(2, "invalid-range");
     assert!(!folder.path().join("c").exists(), "nothing half done");
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "and nothing temporary");
-    engine.run(&["verify", "--source", &path("a"), "--against", "kafka"]).ok();
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        2,
+        "and nothing temporary"
+    );
+    engine
+        .run(&["verify", "--source", &path("a"), "--against", "kafka"])
+        .ok();
 }

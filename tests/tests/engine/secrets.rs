@@ -9,7 +9,11 @@ use crate::harness::{register, small, thought};
 /// Public examples of secrets, in words, and what becomes of them.
 const SECRETS: &[(&str, &str, &str)] = &[
     ("AKIAIOSFODNN7EXAMPLE", "key", "[API_KEY_REDACTED]"),
-    ("0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", "wallet", "[WALLET_ADDRESS_REDACTED]"),
+    (
+        "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+        "wallet",
+        "[WALLET_ADDRESS_REDACTED]",
+    ),
     (
         "legal winner thank year wave sausage worth useful legal winner thank yellow",
         "phrase",
@@ -25,12 +29,16 @@ fn search(folder: &Path, needles: &[&str], found: &mut Vec<String>) -> u64 {
     let mut bytes = 0;
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         let path = entry.path();
-        let Ok(kind) = entry.file_type() else { continue };
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
         if kind.is_dir() {
             bytes += search(&path, needles, found);
         } else if kind.is_file() {
             // a file of Postgres may go while we look
-            let Ok(content) = std::fs::read(&path) else { continue };
+            let Ok(content) = std::fs::read(&path) else {
+                continue;
+            };
             bytes += content.len() as u64;
             for needle in needles {
                 let finder = needle.as_bytes();
@@ -55,7 +63,10 @@ fn secrets_are_redacted_and_texts_are_sealed_everywhere_on_disk() {
     let from = (engine.head() + 1).to_string();
     let mut commands = vec![register("marked-agent")];
     for (secret, what, _) in SECRETS {
-        commands.push(thought("marked-agent", &format!("my {what} {secret} leaked")));
+        commands.push(thought(
+            "marked-agent",
+            &format!("my {what} {secret} leaked"),
+        ));
     }
     commands.push(thought("marked-agent", PRIVATE));
     engine.send_all(&commands);
@@ -65,11 +76,19 @@ fn secrets_are_redacted_and_texts_are_sealed_everywhere_on_disk() {
     for ((_, what, label), event) in SECRETS.iter().zip(&shown[1..]) {
         assert_eq!(event["data"]["text"], format!("my {what} {label} leaked"));
     }
-    assert_eq!(shown.last().unwrap()["data"]["text"], PRIVATE, "plain prose passes unchanged");
+    assert_eq!(
+        shown.last().unwrap()["data"]["text"],
+        PRIVATE,
+        "plain prose passes unchanged"
+    );
 
     // tables, write-ahead log, segments of the topics, logs
     engine.psql("checkpoint");
-    let secrets: Vec<&str> = SECRETS.iter().map(|(secret, ..)| *secret).chain([PRIVATE]).collect();
+    let secrets: Vec<&str> = SECRETS
+        .iter()
+        .map(|(secret, ..)| *secret)
+        .chain([PRIVATE])
+        .collect();
     let mut found = Vec::new();
     let bytes = search(&engine.data, &secrets, &mut found);
     assert_eq!(found, Vec::<String>::new());
@@ -77,8 +96,15 @@ fn secrets_are_redacted_and_texts_are_sealed_everywhere_on_disk() {
     // this search would have found them: ids lie open in both stores
     let mut open = Vec::new();
     search(&engine.data, &["marked-agent"], &mut open);
-    for store in ["/postgres/data/base/", "/postgres/data/pg_wal/", "/kafka/data/dept."] {
-        assert!(open.iter().any(|hit| hit.contains(store)), "{store}: {open:?}");
+    for store in [
+        "/postgres/data/base/",
+        "/postgres/data/pg_wal/",
+        "/kafka/data/dept.",
+    ] {
+        assert!(
+            open.iter().any(|hit| hit.contains(store)),
+            "{store}: {open:?}"
+        );
     }
 }
 
@@ -87,7 +113,10 @@ fn ids_that_look_like_secrets_are_refused_and_not_repeated() {
     let engine = small();
     let head = engine.head();
     let mut input = Vec::new();
-    for secret in ["AKIAIOSFODNN7EXAMPLE", "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"] {
+    for secret in [
+        "AKIAIOSFODNN7EXAMPLE",
+        "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+    ] {
         input.push(register(secret));
         let mut as_role = register("innocent");
         as_role["data"]["role"] = json!(secret);
@@ -99,7 +128,10 @@ fn ids_that_look_like_secrets_are_refused_and_not_repeated() {
     let lines: Vec<String> = input.iter().map(ToString::to_string).collect();
     let (code, outcomes) = engine.send(lines.join("\n").as_bytes());
     assert_eq!(code, 4);
-    for (outcome, field) in outcomes.iter().zip(["id", "data.role", "actor"].iter().cycle()) {
+    for (outcome, field) in outcomes
+        .iter()
+        .zip(["id", "data.role", "actor"].iter().cycle())
+    {
         assert_eq!(outcome["status"], "refused", "{outcome}");
         assert_eq!(outcome["error"]["code"], "sensitive-identifier");
         assert_eq!(outcome["error"]["field"], *field);
@@ -118,7 +150,10 @@ fn the_key_of_a_subject_is_shown_to_the_owner_only() {
     engine.run(&nobody).fails(4, "key-missing");
     for file in ["master.key", "api.token", "engine.json"] {
         use std::os::unix::fs::PermissionsExt as _;
-        let mode = std::fs::metadata(engine.data.join(file)).unwrap().permissions().mode();
+        let mode = std::fs::metadata(engine.data.join(file))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o077, 0, "{file} is for its owner only");
     }
 }

@@ -26,12 +26,19 @@ fn found_at(engine: &Engine, args: &[&str], position: u64) -> Value {
     assert_eq!(report["ok"], false);
     assert_eq!(report["position"], position, "{report}");
     for field in ["what", "expected", "found"] {
-        assert!(report[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {report}");
+        assert!(
+            report[field].as_str().is_some_and(|text| !text.is_empty()),
+            "{field}: {report}"
+        );
     }
     // the same for people
     let done = engine.run(&[&["verify"], args].concat());
     assert_eq!(done.code, 3);
-    assert!(done.stderr.contains(&format!("position {position}")), "{}", done.stderr);
+    assert!(
+        done.stderr.contains(&format!("position {position}")),
+        "{}",
+        done.stderr
+    );
     report
 }
 
@@ -85,25 +92,40 @@ fn every_change_of_a_stored_row_is_found_at_its_position() {
 fn a_row_removed_two_rows_swapped_and_the_tail_cut_are_found() {
     let engine = small();
     let head = engine.head();
-    with_tampered(&engine, "delete from ledger.events where position = 77", || {
-        let report = found_at(&engine, &[], 77);
-        assert_eq!(report["what"], "missing");
-        found_at(&engine, &["--source", "kafka", "--against", "ledger"], 77);
-    });
+    with_tampered(
+        &engine,
+        "delete from ledger.events where position = 77",
+        || {
+            let report = found_at(&engine, &[], 77);
+            assert_eq!(report["what"], "missing");
+            found_at(&engine, &["--source", "kafka", "--against", "ledger"], 77);
+        },
+    );
     let swap = "update ledger.events set position = -1 where position = 120; \
                 update ledger.events set position = 120 where position = 121; \
                 update ledger.events set position = 121 where position = -1";
     with_tampered(&engine, swap, || {
         found_at(&engine, &[], 120);
     });
-    let payloads = "update ledger.events e set payload = o.payload from ledger.events o \
-                    where (e.position, o.position) in ((60, 62), (62, 60))";
-    with_tampered(&engine, payloads, || {
-        found_at(&engine, &[], 60);
+    let bars = engine.psql(
+        "select position from ledger.events where event_type = 'MarketObserved' and position > 50 \
+         order by position limit 2",
+    );
+    let (one, two) = bars.split_once('\n').unwrap();
+    let payloads = format!(
+        "update ledger.events e set payload = o.payload from ledger.events o \
+         where (e.position, o.position) in (({one}, {two}), ({two}, {one}))"
+    );
+    with_tampered(&engine, &payloads, || {
+        found_at(&engine, &[], one.parse().unwrap());
     });
-    with_tampered(&engine, "delete from ledger.events where position = 1", || {
-        found_at(&engine, &[], 1);
-    });
+    with_tampered(
+        &engine,
+        "delete from ledger.events where position = 1",
+        || {
+            found_at(&engine, &[], 1);
+        },
+    );
     // the tail: the head row still knows of it
     let cut = head - 9;
     let delete = format!("delete from ledger.events where position >= {cut}");
@@ -165,7 +187,8 @@ fn blocks(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
     let sync = &bytes[bytes.len() - 16..];
     let ends = (16..=bytes.len()).filter(|end| &bytes[end - 16..*end] == sync);
     let mut start = 0;
-    ends.map(|end| std::mem::replace(&mut start, end)..end).collect()
+    ends.map(|end| std::mem::replace(&mut start, end)..end)
+        .collect()
 }
 
 #[test]
@@ -193,14 +216,23 @@ fn every_change_of_a_recorded_file_is_found() {
         assert_eq!(done.code, 3, "bit of byte {at}: {done:?}");
     }
     // in the stored hash of a known event: its position is named
-    let event = engine.run(&["log", "--json", "--from", "100", "--to", "100"]).ok().lines();
+    let event = engine
+        .run(&["log", "--json", "--from", "100", "--to", "100"])
+        .ok()
+        .lines();
     let hash = event[0]["hash"].as_str().unwrap();
-    let hash: Vec<u8> = (0..32).map(|i| u8::from_str_radix(&hash[2 * i..2 * i + 2], 16).unwrap()).collect();
+    let hash: Vec<u8> = (0..32)
+        .map(|i| u8::from_str_radix(&hash[2 * i..2 * i + 2], 16).unwrap())
+        .collect();
     let at = bytes.windows(32).position(|window| window == hash).unwrap();
     let mut flipped = bytes.clone();
     flipped[at + 5] ^= 16;
     let done = verify(&flipped);
-    assert_eq!((done.code, &done.json()["position"]), (3, &100.into()), "{done:?}");
+    assert_eq!(
+        (done.code, &done.json()["position"]),
+        (3, &100.into()),
+        "{done:?}"
+    );
     // and in its payload, which stands right before its hash
     let mut flipped = bytes.clone();
     flipped[at - 3] ^= 16;
@@ -208,7 +240,15 @@ fn every_change_of_a_recorded_file_is_found() {
     assert_eq!(done.code, 3);
     assert_eq!(done.json()["position"], 100, "{done:?}");
 
-    for end in [0, 1, 100, body.start, body.start + body.len() / 2, bytes.len() - 16, bytes.len() - 1] {
+    for end in [
+        0,
+        1,
+        100,
+        body.start,
+        body.start + body.len() / 2,
+        bytes.len() - 16,
+        bytes.len() - 1,
+    ] {
         let done = verify(&bytes[..end]);
         assert_eq!(done.code, 3, "cut at {end}: {done:?}");
     }
@@ -221,10 +261,13 @@ fn every_change_of_a_recorded_file_is_found() {
     let places: Vec<usize> = (1..=3)
         .map(|position: u64| {
             let range = position.to_string();
-            let event = engine.run(&["log", "--json", "--from", &range, "--to", &range]).ok();
+            let event = engine
+                .run(&["log", "--json", "--from", &range, "--to", &range])
+                .ok();
             let text = event.lines()[0]["hash"].as_str().unwrap().to_owned();
-            let hash: Vec<u8> =
-                (0..32).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap()).collect();
+            let hash: Vec<u8> = (0..32)
+                .map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap())
+                .collect();
             bytes.windows(32).position(|window| window == hash).unwrap() + 32
         })
         .collect();
@@ -233,7 +276,11 @@ fn every_change_of_a_recorded_file_is_found() {
     let (second, third) = (&bytes[one + 1..two + 1], &bytes[two + 1..three + 1]);
     let swapped = [&bytes[..=one], third, second, &bytes[three + 1..]].concat();
     let done = verify(&swapped);
-    assert_eq!((done.code, &done.json()["position"]), (3, &2.into()), "{done:?}");
+    assert_eq!(
+        (done.code, &done.json()["position"]),
+        (3, &2.into()),
+        "{done:?}"
+    );
     // replay refuses what verify refuses
     let replayed = engine.run(&["replay", "--source", &bad, "--offline"]);
     assert_eq!(replayed.code, 3, "{replayed:?}");
