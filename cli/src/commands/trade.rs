@@ -32,13 +32,20 @@ pub(crate) async fn run(location: &Location, output: Output, args: TradeArgs) ->
         started["bars"].as_u64().unwrap_or_default(),
         "bars worked through",
     );
+    let mut told = 0;
     let mut silent_since: Option<Instant> = None;
     loop {
         match client.get("/api/status").await {
             Ok(status) => {
                 silent_since = None;
                 let task = &status["task"];
-                bar.set_position(task["done"].as_u64().unwrap_or_default());
+                let (done, total) = (number(&task["done"]), number(&task["total"]));
+                bar.set_position(done);
+                // where no bar can be drawn, a line now and then
+                if bar.is_hidden() && total > 0 && done * 10 / total > told {
+                    told = done * 10 / total;
+                    output.hint(format!("  {done} of {total} bars worked through"));
+                }
                 let ended = status["agents"]["caught_up"] == true && task["running"] == false;
                 if ended && settled(&status) {
                     break;
@@ -66,6 +73,10 @@ pub(crate) async fn run(location: &Location, output: Output, args: TradeArgs) ->
     let rate = (written > 0 && outcome == "started")
         .then(|| written as f64 / begun.elapsed().as_secs_f64());
     trade_report::print(location, output, &client, rate).await
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
 }
 
 /// Views and topics have caught up, so that the report is of one moment.

@@ -159,10 +159,10 @@ fn show(location: &Location, output: Output, report: &Report) -> Result<()> {
             report.waiting.len() - shown
         ))?;
     }
-    proof(output, report)
+    proof(location, output, report)
 }
 
-fn proof(output: Output, report: &Report) -> Result<()> {
+fn proof(location: &Location, output: Output, report: &Report) -> Result<()> {
     let head = &report.replayed.head;
     output.line(format!("\n{}", output.paint(Tone::Strong, "Proof")))?;
     output.line(format!("chain head    {} {}", head.position, head.hash))?;
@@ -182,15 +182,39 @@ fn proof(output: Output, report: &Report) -> Result<()> {
     if let Some(rate) = report.events_per_s {
         output.line(format!("events/s      {rate:.0}"))?;
     }
-    output.line("\nWhere to look next")?;
-    for hint in [
-        "sovereign status                       how every part is",
-        "sovereign log --department trader      what the traders thought",
-        "sovereign log --follow                 what happens now, from Kafka",
-        "sovereign approvals list               what waits for a human",
-        "sovereign verify --against kafka       ledger and topics, event by event",
+    where_next(location, output)
+}
+
+/// Commands as they can be typed here: with the path of this program and its data folder.
+fn where_next(location: &Location, output: Output) -> Result<()> {
+    let program = std::env::args()
+        .next()
+        .unwrap_or_else(|| "sovereign".to_owned());
+    let own = std::path::absolute(".sovereign").is_ok_and(|own| own == location.folder);
+    let data = if own {
+        String::new()
+    } else {
+        format!(" --data {}", location.folder.display())
+    };
+    output.line(format!(
+        "\n{}",
+        output.paint(Tone::Strong, "Where to look next")
+    ))?;
+    output.line(format!("(sovereign is {program})"))?;
+    for (command, what) in [
+        ("status", "how every part is"),
+        ("log --department trader", "what the traders thought"),
+        ("log --follow", "what happens now, from Kafka"),
+        ("approvals list", "what waits for a human"),
+        (
+            "verify --against kafka",
+            "ledger and topics, event by event",
+        ),
     ] {
-        output.line(format!("  {hint}"))?;
+        output.line(format!(
+            "  {:42}{what}",
+            format!("sovereign {command}{data}")
+        ))?;
     }
     Ok(())
 }
