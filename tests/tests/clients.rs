@@ -15,8 +15,10 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-/// Bars of each of two shares in the market file: enough for thoughts and for a trade or two.
-const BARS: usize = 60;
+/// Bars of each of two shares that go into the market file, and how many before them are left out:
+/// a stretch in which both traders propose a trade.
+const BARS: usize = 70;
+const BARS_BEFORE: usize = 60;
 /// What a script that hangs is given.
 const SCRIPT_LIMIT_S: u32 = 120;
 const PACKAGES_LIMIT_S: u32 = 400;
@@ -192,7 +194,10 @@ impl Clone {
         let all = bash(&self.folder, "gzip -dc \"$FILE\"", 30, &[("FILE", &file)]).stdout;
         let of = |share: &str| -> String {
             let rows = all.lines().filter(|line| line.starts_with(share));
-            rows.take(BARS).map(|row| format!("{row}\n")).collect()
+            rows.skip(BARS_BEFORE)
+                .take(BARS)
+                .map(|row| format!("{row}\n"))
+                .collect()
         };
         format!(
             "{}\n{}{}",
