@@ -137,7 +137,7 @@ fn python_packages() -> PathBuf {
 }
 
 fn node_packages() -> PathBuf {
-    needs("node", "sudo apt-get install -y nodejs npm (20 or newer)");
+    needs("node", "sudo apt-get install -y nodejs npm");
     needs("npm", "sudo apt-get install -y npm");
     let pins = [
         "tests/clients/node/package.json",
@@ -237,6 +237,10 @@ impl Clone {
     }
 
     /// The status, once the topics have all events.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "no async runtime here: this thread may wait"
+    )]
     fn settled(&self) -> Value {
         for _ in 0..100 {
             let status: Value =
