@@ -2,6 +2,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::account::create_folder;
 use crate::clock::unix_s;
@@ -9,6 +11,10 @@ use crate::error::{Error, Result};
 
 /// Room below which nothing is started, MiB: the write-ahead log alone may take that much.
 pub const FREE_MIB_MIN: u64 = 1024;
+/// A process that was killed keeps its lock until the system has taken it apart, which takes a
+/// moment on a busy machine.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The engine's data folder, held by an exclusive lock as long as this value lives.
 ///
@@ -98,10 +104,14 @@ fn lock(path: &Path) -> Result<File> {
         .mode(0o600)
         .open(&name)
         .map_err(|error| unusable(path, &error))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(held(path, &mut file)),
-        Err(TryLockError::Error(error)) => return Err(unusable(path, &error)),
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => return Err(held(path, &mut file)),
+            Err(TryLockError::Error(error)) => return Err(unusable(path, &error)),
+        }
     }
     let since = unix_s();
     let text = format!("{} {since}\n", std::process::id());

@@ -112,7 +112,10 @@ fn an_export_is_whole_repeatable_and_overwrites_nothing() {
         2,
         "and nothing temporary"
     );
-    engine
-        .run(&["verify", "--source", &path("a"), "--against", "kafka"])
-        .ok();
+    let file = path("a");
+    let against = ["verify", "--source", &file, "--against", "kafka"];
+    let range = ["--from", "10", "--to", "90"];
+    engine.run(&[&against[..], &range].concat()).ok();
+    // without a range both are expected to start and end where the file does
+    assert_eq!(engine.run(&against).code, 3);
 }
