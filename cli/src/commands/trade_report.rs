@@ -201,6 +201,7 @@ fn where_next(location: &Location, output: Output) -> Result<()> {
         output.paint(Tone::Strong, "Where to look next")
     ))?;
     output.line(format!("(sovereign is {program})"))?;
+    let width = 36 + data.chars().count();
     for (command, what) in [
         ("status", "how every part is"),
         ("log --department trader", "what the traders thought"),
@@ -211,10 +212,8 @@ fn where_next(location: &Location, output: Output) -> Result<()> {
             "ledger and topics, event by event",
         ),
     ] {
-        output.line(format!(
-            "  {:42}{what}",
-            format!("sovereign {command}{data}")
-        ))?;
+        let line = format!("sovereign {command}{data}");
+        output.line(format!("  {line:width$}{what}"))?;
     }
     Ok(())
 }
