@@ -92,9 +92,11 @@ fn job() -> MutexGuard<'static, Job> {
         let report = engine.json(&["trade", &market()]);
         engine.settle();
         let status = engine.status();
-        let reader = LedgerReader::connect(status["database"].as_str().unwrap(), 2).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let events = runtime.block_on(async { all(&mut reader.log()).await });
+        let events = runtime.block_on(async {
+            let reader = LedgerReader::connect(status["database"].as_str().unwrap(), 2).unwrap();
+            all(&mut reader.log()).await
+        });
         Mutex::new(Job {
             engine,
             report,
@@ -140,10 +142,11 @@ fn add(stories: &mut BTreeMap<String, Story>, event: &RecordedEvent) {
         *thoughts += 1;
         return;
     }
-    // words are sealed with fresh nonces, and approvals expire at a moment of their run
+    // words are sealed with fresh nonces, the digest of an action covers them, and approvals
+    // expire at a moment of their run
     let mut data = AnyEvent::decode(event).unwrap().json(&|_| Value::Null);
-    if let Some(expires) = data.get_mut("expires_at") {
-        expires.take();
+    for field in ["action_digest", "expires_at"] {
+        data.get_mut(field).map(Value::take);
     }
     story.push((header.event_type.to_string(), header.department.0, data));
 }
