@@ -82,7 +82,9 @@ fn job() -> MutexGuard<'static, Job> {
     static JOB: LazyLock<Mutex<Job>> = LazyLock::new(|| {
         let seed = seed();
         // past the test runner, which keeps what it captures unless this very test fails
-        writeln!(std::io::stderr(), "SOVEREIGN_TEST_SEED={seed}").unwrap();
+        let mut stderr = std::io::stderr().lock();
+        writeln!(stderr, "SOVEREIGN_TEST_SEED={seed}").unwrap();
+        drop(stderr);
         let mut state = seed;
         let engine = Engine::new("job");
         engine.up();

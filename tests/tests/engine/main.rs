@@ -5,6 +5,7 @@
 //! one that does the main job. `SOVEREIGN_TEST_SEED` repeats the moments of its kills.
 
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods)] // these threads only wait for processes
 
 mod addresses;
 mod broker;
