@@ -25,7 +25,7 @@ pub(crate) fn server() -> String {
 /// One database, dropped by [`Database::remove`].
 pub(crate) struct Database {
     pub(crate) url: String,
-    name: String,
+    pub(crate) name: String,
 }
 
 impl Database {

@@ -127,7 +127,9 @@ async fn a_dead_server_and_a_missing_database_are_told_apart() {
     let error = dead.head().await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::DatabaseUnreachable);
     let database = Database::create().await;
-    let no_such = format!("{}_missing", database.url);
+    // the name alone: a URL may go on behind it, with the folder of the server's socket
+    let missing = format!("{}_missing", database.name);
+    let no_such = database.url.replace(&database.name, &missing);
     let options = sovereign_event_store::LedgerOptions::new(
         no_such,
         sovereign_schemas::Departments::default(),
