@@ -36,7 +36,7 @@ down:
 # every test has PostgreSQL and Kafka; the one that crashes PostgreSQL has it for itself
 test: build
 	@$(WITH_SERVERS) cargo test --workspace --locked --test crash
-	@$(WITH_SERVERS) cargo test --workspace --locked
+	@$(WITH_SERVERS) cargo test --workspace --locked --no-fail-fast
 
 lint:
 	@cargo fmt --all --check
