@@ -88,10 +88,7 @@ impl Gate {
             Ok(object) => object,
             Err(error) => return (None, Err(malformed(line, &error))),
         };
-        let told = object
-            .get("command_id")
-            .and_then(Value::as_str)
-            .map(str::to_owned);
+        let told = object.get("command_id").and_then(Value::as_str).map(told);
         match self.understand(object) {
             Ok(raw) => {
                 let id = told.unwrap_or_else(|| raw.context.command_id.to_string());
@@ -234,6 +231,14 @@ impl Gate {
                 .map_err(|e| Problem::new(ErrorCode::Internal, e.to_string()))
         })
     }
+}
+
+/// The caller's own id, for its outcome; one that is too long to be an id is cut, not repeated.
+fn told(id: &str) -> String {
+    if id.len() <= 200 {
+        return id.to_owned();
+    }
+    id.chars().take(80).chain(['…']).collect()
 }
 
 fn default_actor(kind: AggregateType, aggregate_id: &AggregateId) -> Identifier {
