@@ -358,20 +358,32 @@ fn write_aggregate_events(out: &mut String, records: &[Record], latest: &BTreeMa
     }
 }
 
+/// Schema files are named relative to the package, never by absolute path: a target folder that
+/// several clones share may hand one clone what another generated. The hash of what the structs
+/// were generated from is written beside it, and compared when the crate is compiled.
 fn write_catalog(out: &mut String, records: &[Record], folder: &std::path::Path) {
     writeln!(
         out,
         "pub(crate) const SCHEMA_FILES: &[(&str, u16, &str, &str)] = &["
     )
     .expect("a string");
+    let mut hashes = String::new();
     for r in records {
-        let path = folder.join(&r.file);
         writeln!(
             out,
-            "(\"{}\", {}, \"{}.{}\", include_str!({:?})),",
-            r.name, r.version, r.namespace, r.name, path
+            "(\"{}\", {}, \"{}.{}\", include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/avro/{}\"))),",
+            r.name, r.version, r.namespace, r.name, r.file
         )
         .expect("a string");
+        let text = fs::read(folder.join(&r.file)).expect("readable");
+        write!(hashes, "{},", fnv1a(&text)).expect("a string");
     }
-    writeln!(out, "];").expect("a string");
+    writeln!(out, "];\nconst GENERATED_FROM: &[u64] = &[{hashes}];").expect("a string");
+}
+
+/// FNV-1a, 64 bits (Fowler, Noll, Vo); the same function stands in `src/lib.rs`.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }

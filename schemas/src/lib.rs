@@ -26,6 +26,28 @@ mod upcast;
 pub mod events {
     #![allow(clippy::too_many_lines, clippy::redundant_closure)]
     include!(concat!(env!("OUT_DIR"), "/events.rs"));
+
+    /// FNV-1a, as in `build.rs`.
+    const fn fnv1a(bytes: &[u8]) -> u64 {
+        let (mut hash, mut at) = (0xcbf2_9ce4_8422_2325_u64, 0);
+        while at < bytes.len() {
+            hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0100_0000_01b3);
+            at += 1;
+        }
+        hash
+    }
+
+    // structs that were generated from other files do not compile
+    const _: () = {
+        let mut at = 0;
+        while at < SCHEMA_FILES.len() {
+            assert!(
+                fnv1a(SCHEMA_FILES[at].3.as_bytes()) == GENERATED_FROM[at],
+                "the generated code is of other schema files; touch schemas/build.rs"
+            );
+            at += 1;
+        }
+    };
 }
 
 pub use decimal::{Decimal, DecimalError};
