@@ -19,7 +19,8 @@ impl Machine {
         let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let field = |text: &str, name: &str| {
             let line = text.lines().find(|l| l.starts_with(name));
-            line.and_then(|l| l.split_once(':')).map(|(_, v)| v.trim().to_owned())
+            line.and_then(|l| l.split_once(':'))
+                .map(|(_, v)| v.trim().to_owned())
         };
         let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let memory_kib = field(&memory, "MemTotal")
@@ -53,7 +54,15 @@ fn fdatasync_ms() -> std::io::Result<f64> {
 pub(crate) fn versions() -> BTreeMap<String, String> {
     let lock: &str = include_str!("../Cargo.lock");
     let mut versions = BTreeMap::new();
-    for wanted in ["cqrs-es", "postgres-es", "umadb-server", "rdkafka", "rdkafka-sys", "apache-avro", "sqlx"] {
+    for wanted in [
+        "cqrs-es",
+        "postgres-es",
+        "umadb-server",
+        "rdkafka",
+        "rdkafka-sys",
+        "apache-avro",
+        "sqlx",
+    ] {
         let found = lock.split("[[package]]").find_map(|package| {
             let named = package.contains(&format!("\nname = \"{wanted}\"\n"));
             let version = package.split("version = \"").nth(1)?.split('"').next()?;
@@ -64,7 +73,12 @@ pub(crate) fn versions() -> BTreeMap<String, String> {
     versions.insert("sovereign".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     versions.insert(
         "profile".to_owned(),
-        if cfg!(debug_assertions) { "dev: not for comparison" } else { "release" }.to_owned(),
+        if cfg!(debug_assertions) {
+            "dev: not for comparison"
+        } else {
+            "release"
+        }
+        .to_owned(),
     );
     versions
 }

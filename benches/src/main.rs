@@ -5,6 +5,7 @@
 
 mod machine;
 mod protocol;
+mod relay;
 mod servers;
 
 use std::path::PathBuf;
@@ -27,11 +28,14 @@ struct Args {
 }
 
 /// Name and how it is run. To add one: write `<name>.rs` with `run`, and a line here.
-const BENCHMARKS: &[&str] = &[];
+const BENCHMARKS: &[&str] = &["relay"];
 
 fn main() -> ExitCode {
     let mut raw = std::env::args_os().skip(1);
-    if raw.next().is_some_and(|first| first == sovereign_servers::CHILD_SUBCOMMAND) {
+    if raw
+        .next()
+        .is_some_and(|first| first == sovereign_servers::CHILD_SUBCOMMAND)
+    {
         return sovereign_servers::child_main(raw);
     }
     let args = Args::parse();
@@ -54,6 +58,8 @@ async fn run(args: &Args) -> anyhow::Result<()> {
             BENCHMARKS.join(", ")
         );
     }
-    let _ = wanted;
+    if wanted("relay") {
+        relay::run(args.rounds, &args.out).await?;
+    }
     Ok(())
 }

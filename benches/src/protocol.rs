@@ -36,7 +36,8 @@ impl Reading {
     }
 }
 
-type Run<'a> = Box<dyn FnMut(usize) -> Pin<Box<dyn Future<Output = anyhow::Result<Reading>> + 'a>> + 'a>;
+type Run<'a> =
+    Box<dyn FnMut(usize) -> Pin<Box<dyn Future<Output = anyhow::Result<Reading>> + 'a>> + 'a>;
 
 /// One arm of a case.
 pub(crate) struct Arm<'a> {
@@ -181,7 +182,10 @@ impl Report {
     /// Median over rounds of an arm's extra number.
     pub(crate) fn extra(&self, case: &str, arm: &str, name: &str) -> f64 {
         let rounds = &self.arms[&format!("{case}.{arm}")].rounds;
-        let values: Vec<f64> = rounds.iter().filter_map(|r| r.extra.get(name).copied()).collect();
+        let values: Vec<f64> = rounds
+            .iter()
+            .filter_map(|r| r.extra.get(name).copied())
+            .collect();
         Spread::of(&values).median
     }
 
@@ -222,19 +226,33 @@ impl Report {
                 .extra
                 .keys()
                 .map(|key| {
-                    let values: Vec<f64> =
-                        arm.rounds.iter().filter_map(|r| r.extra.get(key).copied()).collect();
+                    let values: Vec<f64> = arm
+                        .rounds
+                        .iter()
+                        .filter_map(|r| r.extra.get(key).copied())
+                        .collect();
                     format!("{key} {:.2}", Spread::of(&values).median)
                 })
                 .collect();
-            println!("  {name:<44} {:>14.1} {:<10} {}", arm.median, arm.unit, extras.join("  "));
+            println!(
+                "  {name:<44} {:>14.1} {:<10} {}",
+                arm.median,
+                arm.unit,
+                extras.join("  ")
+            );
         }
         for (name, ratio) in &self.ratios {
-            println!("  {name:<44} {:>13.2}x  {:.2} to {:.2}", ratio.median, ratio.min, ratio.max);
+            println!(
+                "  {name:<44} {:>13.2}x  {:.2} to {:.2}",
+                ratio.median, ratio.min, ratio.max
+            );
         }
         for (name, goal) in &self.goals {
             let verdict = if goal.met { "met" } else { "missed" };
-            println!("  goal {name:<39} {:>14.2} {:<10} {verdict}", goal.measured, goal.target);
+            println!(
+                "  goal {name:<39} {:>14.2} {:<10} {verdict}",
+                goal.measured, goal.target
+            );
         }
         for note in &self.notes {
             println!("  {note}");

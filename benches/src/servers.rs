@@ -16,7 +16,9 @@ pub(crate) struct BenchServers {
 
 impl BenchServers {
     pub(crate) async fn start(wanted: Wanted) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("sovereign-bench-").tempdir()?;
+        let folder = tempfile::Builder::new()
+            .prefix("sovereign-bench-")
+            .tempdir()?;
         // the servers run as another user if root starts them
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711))?;
         let data = DataFolder::open(&folder.path().join("data"))?;
@@ -35,10 +37,17 @@ impl BenchServers {
 
     /// URL of a database that nobody has used.
     pub(crate) async fn database(&self) -> anyhow::Result<String> {
-        let root = self.servers.superuser_url().context("no postgres")?.expose().to_owned();
+        let root = self
+            .servers
+            .superuser_url()
+            .context("no postgres")?
+            .expose()
+            .to_owned();
         let name = format!("bench_{}", self.made.fetch_add(1, Ordering::Relaxed));
         let mut connection = sqlx::PgConnection::connect(&root).await?;
-        connection.execute(format!("create database {name}").as_str()).await?;
+        connection
+            .execute(format!("create database {name}").as_str())
+            .await?;
         // every run starts without dirty pages of the last
         connection.execute("checkpoint").await?;
         connection.close().await?;
