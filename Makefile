@@ -9,15 +9,22 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/sovereign/target
 SOVEREIGN := $(CARGO_TARGET_DIR)/debug/sovereign
 WITH_SERVERS := $(CARGO_TARGET_DIR)/debug/with-servers
+# benchmarks: all, or names
+NAME ?= all
 DATA ?= .sovereign
 
-.PHONY: help prerequisites build up down test lint bench
+.PHONY: help prerequisites build up down test external kills lint bench bench-instructions fuzz
 
 help:
 	@echo "make up     set up, build, start the engine, run the main job on real input, report"
 	@echo "make down   stop the engine cleanly"
 	@echo "make test   all tests, with real servers"
+	@echo "make kills  two engines and their servers, killed again and again [SOVEREIGN_KILLS=25]"
+	@echo "make external  against servers with TLS, logins and rights of their own"
 	@echo "make lint   formatting and clippy, warnings as errors"
+	@echo "make fuzz   fuzz targets, FUZZ_SECONDS each (60)"
+	@echo "make bench  side-by-side benchmarks [NAME=replay]; results in target/bench"
+	@echo "make bench-instructions  instructions per event beside the kept ones [UPDATE=1]"
 
 prerequisites:
 	@tools/prerequisites
@@ -38,6 +45,38 @@ test: build
 	@$(WITH_SERVERS) cargo test --workspace --locked --test crash
 	@$(WITH_SERVERS) cargo test --workspace --locked --no-fail-fast
 
+external: build
+	@cargo test --workspace --locked --test external
+
+kills: build
+	@cargo test --workspace --locked --test kills
+
 lint:
 	@cargo fmt --all --check
+	@cargo fmt --manifest-path benches/Cargo.toml --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# FUZZ_SECONDS: how long each target runs, after its kept corpus; 1800 before a release. What a run
+# finds lies in FUZZ_CORPUS; `cd fuzz && cargo fuzz cmin -s none TARGET` keeps what is new.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= avro recorded_file ndjson registry_routes kafka_record
+FUZZ_CORPUS ?= $(CARGO_TARGET_DIR)/fuzz/found
+fuzz:
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing: cargo install cargo-fuzz" >&2; exit 1; }
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p "$(FUZZ_CORPUS)/$$target"; \
+		cargo fuzz run -s none --target-dir "$(CARGO_TARGET_DIR)/fuzz" "$$target" \
+			"$(FUZZ_CORPUS)/$$target" "fuzz/corpus/$$target" \
+			-- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=60 -print_final_stats=1 || exit 1; \
+	done
+
+# a workspace of its own: peers bring dependencies that ours must not have
+bench:
+	@tools/prerequisites bench
+	@cargo build --release --locked --manifest-path benches/Cargo.toml --bin bench
+	@$(CARGO_TARGET_DIR)/release/bench $(NAME) --out target/bench
+
+bench-instructions:
+	@tools/prerequisites bench-instructions
+	@cargo build --release --locked --manifest-path benches/Cargo.toml --bin instructions
+	@$(CARGO_TARGET_DIR)/release/instructions $(if $(UPDATE),--update)

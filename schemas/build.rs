@@ -147,6 +147,10 @@ fn write_enum(out: &mut String, name: &str, symbols: &[String]) {
          fn take(input: &mut crate::avro::Reader<'_>) -> Result<Self, crate::avro::DecodeError> {{\n\
          match input.long()? {{ {from}, n => Err(crate::avro::DecodeError::Symbol {{ name: \"{name}\", index: n }}) }} }}\n\
          fn json(&self, _: crate::avro::TextsToJson<'_>) -> serde_json::Value {{ self.as_str().into() }}\n}}\n\
+         impl crate::FromJson for {name} {{ fn from_json(value: serde_json::Value, _: &mut dyn crate::Intake) -> Result<Self, crate::Problem> {{ crate::intake::symbol(value) }} }}\n\
+         impl crate::borrowed::Borrowed<'_> for {name} {{\n\
+         fn take(input: &mut crate::avro::Reader<'_>) -> Result<Self, crate::avro::DecodeError> {{ crate::avro::Wire::take(input) }}\n}}\n\
+         impl crate::borrowed::ToBorrowed for {name} {{\ntype Form<'a> = Self;\nfn borrowed(&self) -> Self {{ *self }}\n}}\n\
          impl std::fmt::Display for {name} {{ fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {{ f.write_str(self.as_str()) }} }}",
         all = list(&|s| format!("Self::{}", pascal(s))),
         to = list(&|s| format!("Self::{} => \"{s}\"", pascal(s))),
@@ -205,6 +209,62 @@ fn named_type(name: &str, at: &str) -> String {
     }
 }
 
+/// The type that a fold sees in place of an owned one: it copies nothing.
+fn borrowed_type(owned: &str) -> String {
+    match owned {
+        "String" => "crate::borrowed::Utf8<'a>".into(),
+        "Vec<u8>" => "&'a [u8]".into(),
+        "crate::Text" => "crate::borrowed::TextBytes".into(),
+        other => match other
+            .strip_prefix("Option<")
+            .and_then(|o| o.strip_suffix('>'))
+        {
+            Some(inner) => format!("Option<{}>", borrowed_type(inner)),
+            None => other.into(),
+        },
+    }
+}
+
+/// Name and lifetime of the borrowed form of a record.
+fn borrowed_name(record: &Record, rust: &str) -> (String, &'static str) {
+    let fields = record.schema["fields"].as_array().expect("fields");
+    let borrows = fields.iter().any(|f| {
+        let ty = rust_type(&f["type"], &record.file);
+        borrowed_type(&ty).contains("'a")
+    });
+    (format!("{rust}Ref"), if borrows { "<'a>" } else { "" })
+}
+
+/// The borrowed form of a record, read from the same fields in the same order.
+fn write_borrowed(
+    out: &mut String,
+    record: &Record,
+    rust: &str,
+    fields: &[(String, String, String)],
+) {
+    let (name, lifetime) = borrowed_name(record, rust);
+    let each = |f: &dyn Fn(&(String, String, String)) -> String| {
+        fields.iter().map(f).collect::<Vec<_>>().join("\n")
+    };
+    writeln!(
+        out,
+        "/// [`{rust}`], borrowed from its datum.\n\
+         #[derive(Debug, Clone, Copy, PartialEq, Eq)]\n\
+         pub struct {name}{lifetime} {{\n{decl}\n}}\n\
+         impl<'a> crate::borrowed::Borrowed<'a> for {name}{lifetime} {{\n\
+         #[inline]\n\
+         fn take(input: &mut crate::avro::Reader<'a>) -> Result<Self, crate::avro::DecodeError> {{\n\
+         Ok(Self {{\n{take}\n}})\n}}\n}}\n\
+         impl crate::borrowed::ToBorrowed for {rust} {{\n\
+         type Form<'a> = {name}{lifetime};\n\
+         fn borrowed(&self) -> Self::Form<'_> {{\n{name} {{\n{borrow}\n}}\n}}\n}}",
+        decl = each(&|(n, t, d)| format!("/// {d}\npub {n}: {},", borrowed_type(t))),
+        take = each(&|(n, _, _)| format!("{n}: crate::borrowed::Borrowed::take(input)?,")),
+        borrow = each(&|(n, _, _)| format!("{n}: crate::borrowed::ToBorrowed::borrowed(&self.{n}),")),
+    )
+    .expect("a string");
+}
+
 fn write_record(out: &mut String, record: &Record, latest: u16) {
     let Record {
         name,
@@ -251,15 +311,23 @@ fn write_record(out: &mut String, record: &Record, latest: u16) {
          fn take(input: &mut crate::avro::Reader<'_>) -> Result<Self, crate::avro::DecodeError> {{\n\
          Ok(Self {{\n{take}\n}})\n}}\n\
          fn json(&self, texts: crate::avro::TextsToJson<'_>) -> serde_json::Value {{\n\
-         let mut map = serde_json::Map::new();\n{json}\nserde_json::Value::Object(map)\n}}\n}}",
+         let mut map = serde_json::Map::new();\n{json}\nserde_json::Value::Object(map)\n}}\n}}\n\
+         impl crate::FromJson for {rust} {{\n\
+         fn from_json(value: serde_json::Value, intake: &mut dyn crate::Intake) -> Result<Self, crate::Problem> {{\n\
+         let mut map = crate::intake::fields(value)?;\nlet event = Self {{\n{intake}\n}};\n\
+         crate::intake::none_left(&map)?;\nOk(event)\n}}\n}}",
         decl = each(&|(n, t, d)| format!("/// {d}\npub {n}: {t},")),
         put = each(&|(n, _, _)| format!("crate::avro::Wire::put(&self.{n}, out);")),
         take = each(&|(n, _, _)| format!("{n}: crate::avro::Wire::take(input)?,")),
         json = each(&|(n, _, _)| format!(
             "map.insert(\"{n}\".into(), crate::avro::Wire::json(&self.{n}, texts));"
         )),
+        intake = each(&|(n, _, _)| format!(
+            "{n}: crate::intake::field(&mut map, \"{n}\", intake)?,"
+        )),
     )
     .expect("a string");
+    write_borrowed(out, record, &rust, &fields);
 }
 
 fn write_event_type(out: &mut String, records: &[Record], latest: &BTreeMap<String, u16>) {
@@ -307,23 +375,33 @@ fn write_aggregate_events(out: &mut String, records: &[Record], latest: &BTreeMa
             .collect();
         let each =
             |f: &dyn Fn(&&&Record) -> String| newest.iter().map(f).collect::<Vec<_>>().join("\n");
-        let decode = own
-            .iter()
-            .map(|r| {
-                let newest = r.version == latest[&r.name];
-                let rust = if newest {
-                    r.name.clone()
-                } else {
-                    format!("{}V{}", r.name, r.version)
-                };
-                let up = if newest { "" } else { ".into()" };
-                format!(
-                    "(\"{0}\", {1}) => Ok(Self::{0}(crate::avro::decode::<{rust}>(payload)?{up})),",
-                    r.name, r.version
-                )
-            })
-            .collect::<Vec<_>>()
-            .join("\n");
+        let versions = |arm: &dyn Fn(&Record, &str, &str) -> String| {
+            own.iter()
+                .map(|r| {
+                    let newest = r.version == latest[&r.name];
+                    let rust = if newest {
+                        r.name.clone()
+                    } else {
+                        format!("{}V{}", r.name, r.version)
+                    };
+                    arm(r, &rust, if newest { "" } else { ".into()" })
+                })
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        let decode = versions(&|r, rust, up| {
+            format!(
+                "(\"{0}\", {1}) => Ok(Self::{0}(crate::avro::decode::<{rust}>(payload)?{up})),",
+                r.name, r.version
+            )
+        });
+        let intake = versions(&|r, rust, up| {
+            format!(
+                "(\"{0}\", {1}) => Ok(Self::{0}(<{rust} as crate::FromJson>::from_json(\
+                 crate::intake::variant(payload, \"{0}\")?, intake)?{up})),",
+                r.name, r.version
+            )
+        });
         writeln!(
             out,
             "/// The events of aggregate `{aggregate}`, each in its newest version.\n\
@@ -336,6 +414,9 @@ fn write_aggregate_events(out: &mut String, records: &[Record], latest: &BTreeMa
              fn decode(event_type: &str, version: u16, payload: &[u8]) -> Result<Self, crate::avro::DecodeError> {{\n\
              match (event_type, version) {{ {decode}\n\
              _ => Err(crate::avro::DecodeError::UnknownEvent {{ event_type: event_type.to_owned(), version }}) }} }}\n\
+             fn from_json(event_type: &str, version: u16, payload: serde_json::Value, intake: &mut dyn crate::Intake) -> Result<Self, crate::Problem> {{\n\
+             match (event_type, version) {{ {intake}\n\
+             _ => Err(crate::avro::DecodeError::UnknownEvent {{ event_type: event_type.chars().take(80).collect(), version }}.into()) }} }}\n\
              fn json(&self, texts: crate::avro::TextsToJson<'_>) -> serde_json::Value {{ match self {{ {js} }} }}\n}}\n\
              impl cqrs_es::DomainEvent for {rust} {{\n\
              fn event_type(&self) -> String {{ crate::avro::EventGroup::event_type(self).as_str().to_owned() }}\n\
@@ -347,6 +428,7 @@ fn write_aggregate_events(out: &mut String, records: &[Record], latest: &BTreeMa
             js = each(&|r| format!("Self::{}(e) => crate::avro::Wire::json(e, texts),", r.name)),
         )
         .expect("a string");
+        write_borrowed_events(out, &rust, &own, &newest, latest);
         for r in newest {
             writeln!(
                 out,
@@ -356,6 +438,59 @@ fn write_aggregate_events(out: &mut String, records: &[Record], latest: &BTreeMa
             .expect("a string");
         }
     }
+}
+
+/// The events of one aggregate type in their borrowed form, for folds.
+fn write_borrowed_events(
+    out: &mut String,
+    rust: &str,
+    own: &[&Record],
+    newest: &[&&Record],
+    latest: &BTreeMap<String, u16>,
+) {
+    let each =
+        |f: &dyn Fn(&&&Record) -> String| newest.iter().map(f).collect::<Vec<_>>().join("\n");
+    let decode = own
+        .iter()
+        .map(|r| {
+            let newest = r.version == latest[&r.name];
+            let owned = if newest {
+                r.name.clone()
+            } else {
+                format!("{}V{}", r.name, r.version)
+            };
+            let up = if newest { "" } else { ".into()" };
+            format!(
+                "(b\"{0}\", {1}) => Ok(Self::{0}(crate::borrowed::decode_borrowed::<{owned}Ref>(payload)?{up})),",
+                r.name, r.version
+            )
+        })
+        .collect::<Vec<_>>()
+        .join("\n");
+    writeln!(
+        out,
+        "/// [`{rust}`], borrowed from its datum.\n\
+         #[derive(Debug, Clone, Copy, PartialEq, Eq)]\n\
+         pub enum {rust}Ref<'a> {{\n{v}\n}}\n\
+         impl<'a> {rust}Ref<'a> {{\n\
+         /// Reads a datum of any known version and brings it up to the newest, without copying.\n///\n\
+         /// # Errors\n/// If the type or version is unknown, or the bytes are not exactly one datum.\n\
+         pub fn decode(event_type: &[u8], version: u16, payload: &'a [u8]) -> Result<Self, crate::avro::DecodeError> {{\n\
+         match (event_type, version) {{ {decode}\n\
+         _ => Err(crate::avro::DecodeError::UnknownEvent {{ event_type: String::from_utf8_lossy(event_type).into_owned(), version }}) }} }}\n}}\n\
+         impl crate::borrowed::ToBorrowed for {rust} {{\n\
+         type Form<'a> = {rust}Ref<'a>;\n\
+         fn borrowed(&self) -> {rust}Ref<'_> {{ match self {{ {b} }} }}\n}}",
+        v = each(&|r| {
+            let (name, lifetime) = borrowed_name(r, &r.name);
+            format!("/// See [`{0}`].\n{0}({name}{lifetime}),", r.name)
+        }),
+        b = each(&|r| format!(
+            "Self::{0}(e) => {rust}Ref::{0}(crate::borrowed::ToBorrowed::borrowed(e)),",
+            r.name
+        )),
+    )
+    .expect("a string");
 }
 
 /// Schema files are named relative to the package, never by absolute path: a target folder that

@@ -5,7 +5,7 @@ use sovereign_aggregates::AnyEvent;
 use sovereign_aggregates::agent::{AgentCommand, Register, StartTask};
 use sovereign_schemas::events::{AgentEvent, ApprovalEvent, TradeEvent, Verdict};
 use sovereign_schemas::{
-    AggregateType, DepartmentId, ErrorCode, EventHeader, EventType, IdError, Problem,
+    AggregateType, DepartmentId, ErrorCode, EventHeader, EventType, IMPORT_ACTOR, IdError, Problem,
 };
 
 use crate::RawRequest;
@@ -101,6 +101,9 @@ impl Floor {
     /// Whether any agent looks at such an event. Others need not be decoded.
     #[must_use]
     pub fn wants(header: &EventHeader) -> bool {
+        if header.aggregate_type == AggregateType::Imported.as_str() {
+            return false;
+        }
         if header.aggregate_type != AggregateType::Agent.as_str() {
             return true;
         }
@@ -113,6 +116,10 @@ impl Floor {
     /// concerns and what the agents want done about it, in order; `None` if nothing.
     pub fn step(&mut self, seen: &Seen) -> Option<(String, Vec<Reaction>)> {
         self.expiries.apply(seen);
+        // what was brought in happened elsewhere: nobody here reacts to it
+        if seen.header().actor == IMPORT_ACTOR {
+            return None;
+        }
         let slug = self.desk_of(seen)?;
         let reactions = self.desks.get_mut(&slug)?.step(seen);
         self.forget(seen);
@@ -160,6 +167,7 @@ impl Floor {
                 Some(slug)
             }
             AnyEvent::Approval(_) => self.approvals.remove(id),
+            AnyEvent::Imported(_) => None,
         }
     }
 

@@ -8,6 +8,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod duties;
 mod error;
 pub mod expiry;
 mod floor;
@@ -16,6 +17,7 @@ pub mod market;
 mod ports;
 mod runner;
 
+pub use duties::{Duties, LANES, lane_of};
 pub use error::RunnerError;
 pub use floor::{DeskProgress, Floor, StartOutcome};
 pub use ports::{CheckpointStore, Clock, Gateway, MarketSource, RawRequest, SystemClock};

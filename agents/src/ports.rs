@@ -28,7 +28,7 @@ pub trait Gateway: Send + Sync {
     async fn submit(&self, request: RawRequest) -> Outcome;
 }
 
-/// Remembers up to which position every reaction is durable.
+/// Remembers up to which position every reaction of a lane is durable.
 #[async_trait]
 pub trait CheckpointStore: Send + Sync {
     /// The last saved position, 0 if none.
@@ -36,11 +36,11 @@ pub trait CheckpointStore: Send + Sync {
     /// # Errors
     /// If it cannot be read just now.
     async fn load(&self, name: &str) -> Result<Position, Problem>;
-    /// Saves it.
+    /// Saves some, together.
     ///
     /// # Errors
-    /// If it cannot be written just now; an older one may stand, which is safe.
-    async fn save(&self, name: &str, position: Position) -> Result<(), Problem>;
+    /// If they cannot be written just now; older ones may stand, which is safe.
+    async fn save(&self, positions: &[(String, Position)]) -> Result<(), Problem>;
 }
 
 /// Where the market files of running tasks are found again.

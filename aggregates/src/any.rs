@@ -3,13 +3,17 @@ use cqrs_es::event_sink::EventSink;
 use futures::FutureExt as _;
 use serde_json::Value;
 use sovereign_schemas::avro::{DecodeError, EventGroup, TextsToJson};
-use sovereign_schemas::events::{AgentEvent, ApprovalEvent, TradeEvent};
+use sovereign_schemas::events::{
+    AgentEvent, AgentEventRef, ApprovalEvent, ApprovalEventRef, ImportedEvent, ImportedEventRef,
+    TradeEvent, TradeEventRef,
+};
 use sovereign_schemas::{
     AggregateType, DepartmentId, ErrorCode, EventType, Problem, RawText, RecordedEvent, Text,
 };
 
 use crate::agent::{Agent, AgentCommand};
 use crate::approval::{Approval, ApprovalCommand};
+use crate::imported::{Imported, ImportedCommand};
 use crate::trade::{Trade, TradeCommand};
 use crate::{Decision, Refusal};
 
@@ -22,6 +26,8 @@ pub enum AnyCommand<T = Text> {
     Trade(TradeCommand<T>),
     /// To an approval.
     Approval(ApprovalCommand<T>),
+    /// To an imported aggregate.
+    Imported(ImportedCommand),
 }
 
 impl AnyCommand<RawText> {
@@ -41,6 +47,7 @@ impl AnyCommand<RawText> {
             AggregateType::Agent => Self::Agent(AgentCommand::parse(command, data)?),
             AggregateType::Trade => Self::Trade(TradeCommand::parse(command, data)?),
             AggregateType::Approval => Self::Approval(ApprovalCommand::parse(command, data)?),
+            AggregateType::Imported => return Err(ImportedCommand::parse(command)),
         })
     }
 }
@@ -53,6 +60,7 @@ impl<T> AnyCommand<T> {
             Self::Agent(_) => AggregateType::Agent,
             Self::Trade(_) => AggregateType::Trade,
             Self::Approval(_) => AggregateType::Approval,
+            Self::Imported(_) => AggregateType::Imported,
         }
     }
 
@@ -63,6 +71,7 @@ impl<T> AnyCommand<T> {
             Self::Agent(c) => c.name(),
             Self::Trade(c) => c.name(),
             Self::Approval(c) => c.name(),
+            Self::Imported(c) => c.name(),
         }
     }
 
@@ -76,6 +85,7 @@ impl<T> AnyCommand<T> {
             Self::Trade(TradeCommand::Conclude(_)) => DepartmentId::HISTORIAN,
             Self::Trade(_) => DepartmentId::TRADER,
             Self::Approval(_) => DepartmentId::GUARDIAN,
+            Self::Imported(_) => DepartmentId::HISTORIAN,
         }
     }
 
@@ -88,6 +98,7 @@ impl<T> AnyCommand<T> {
             Self::Agent(c) => AnyCommand::Agent(c.try_map_text(f)?),
             Self::Trade(c) => AnyCommand::Trade(c.try_map_text(f)?),
             Self::Approval(c) => AnyCommand::Approval(c.try_map_text(f)?),
+            Self::Imported(c) => AnyCommand::Imported(c),
         })
     }
 
@@ -99,6 +110,7 @@ impl<T> AnyCommand<T> {
             Self::Agent(c) => c.identifiers(),
             Self::Trade(c) => c.identifiers(),
             Self::Approval(c) => c.identifiers(),
+            Self::Imported(_) => vec![],
         }
     }
 }
@@ -112,6 +124,8 @@ pub enum AnyEvent {
     Trade(TradeEvent),
     /// Of an approval.
     Approval(ApprovalEvent),
+    /// Of an imported aggregate.
+    Imported(ImportedEvent),
 }
 
 impl AnyEvent {
@@ -130,6 +144,7 @@ impl AnyEvent {
             AggregateType::Agent => Self::Agent(event.decode()?),
             AggregateType::Trade => Self::Trade(event.decode()?),
             AggregateType::Approval => Self::Approval(event.decode()?),
+            AggregateType::Imported => Self::Imported(event.decode()?),
         })
     }
 
@@ -140,6 +155,7 @@ impl AnyEvent {
             Self::Agent(e) => EventGroup::event_type(e),
             Self::Trade(e) => EventGroup::event_type(e),
             Self::Approval(e) => EventGroup::event_type(e),
+            Self::Imported(e) => EventGroup::event_type(e),
         }
     }
 
@@ -149,6 +165,7 @@ impl AnyEvent {
             Self::Agent(e) => e.encode(out),
             Self::Trade(e) => e.encode(out),
             Self::Approval(e) => e.encode(out),
+            Self::Imported(e) => e.encode(out),
         }
     }
 
@@ -159,6 +176,7 @@ impl AnyEvent {
             Self::Agent(e) => e.json(texts),
             Self::Trade(e) => e.json(texts),
             Self::Approval(e) => e.json(texts),
+            Self::Imported(e) => e.json(texts),
         }
     }
 
@@ -204,6 +222,8 @@ pub enum AnyState {
     Trade(Trade),
     /// An approval's.
     Approval(Approval),
+    /// An imported aggregate's.
+    Imported(Imported),
 }
 
 /// Runs `handle` of a cqrs-es aggregate. It never awaits anything but its sink's own mutex, so one
@@ -235,6 +255,7 @@ impl AnyState {
             AggregateType::Agent => Self::Agent(Agent::default()),
             AggregateType::Trade => Self::Trade(Trade::default()),
             AggregateType::Approval => Self::Approval(Approval::default()),
+            AggregateType::Imported => Self::Imported(Imported::default()),
         }
     }
 
@@ -245,6 +266,7 @@ impl AnyState {
             Self::Agent(_) => AggregateType::Agent,
             Self::Trade(_) => AggregateType::Trade,
             Self::Approval(_) => AggregateType::Approval,
+            Self::Imported(_) => AggregateType::Imported,
         }
     }
 
@@ -272,6 +294,12 @@ impl AnyState {
                     .map(AnyEvent::Approval)
                     .collect())
             }
+            (Self::Imported(state), AnyCommand::Imported(command)) => {
+                Ok(run(state, command, decision)?
+                    .into_iter()
+                    .map(AnyEvent::Imported)
+                    .collect())
+            }
             _ => Err(Refusal::new(
                 ErrorCode::Internal,
                 "command and aggregate do not match",
@@ -284,10 +312,39 @@ impl AnyState {
     /// # Errors
     /// If it does not decode, or belongs to another kind of aggregate.
     pub fn apply_recorded(&mut self, event: &RecordedEvent) -> Result<(), DecodeError> {
+        let header = &event.header;
+        self.apply_datum(
+            header.event_type.as_bytes(),
+            header.event_version,
+            &event.payload,
+        )
+    }
+
+    /// As [`Self::apply_recorded`], from the parts of an event that lie somewhere else. Nothing
+    /// is copied but what the state keeps.
+    ///
+    /// # Errors
+    /// As [`Self::apply_recorded`]; the state is unchanged.
+    #[inline]
+    pub fn apply_datum(
+        &mut self,
+        event_type: &[u8],
+        version: u16,
+        payload: &[u8],
+    ) -> Result<(), DecodeError> {
         match self {
-            Self::Agent(state) => state.evolve(&event.decode()?),
-            Self::Trade(state) => state.evolve(&event.decode()?),
-            Self::Approval(state) => state.evolve(&event.decode()?),
+            Self::Agent(state) => {
+                state.evolve_borrowed(&AgentEventRef::decode(event_type, version, payload)?);
+            }
+            Self::Trade(state) => {
+                state.evolve_borrowed(&TradeEventRef::decode(event_type, version, payload)?);
+            }
+            Self::Approval(state) => {
+                state.evolve_borrowed(&ApprovalEventRef::decode(event_type, version, payload)?);
+            }
+            Self::Imported(state) => {
+                state.evolve_borrowed(&ImportedEventRef::decode(event_type, version, payload)?);
+            }
         }
         Ok(())
     }
@@ -296,13 +353,24 @@ impl AnyState {
     /// map keys sorted.
     #[must_use]
     pub fn canonical(&self) -> Vec<u8> {
-        let bytes = match self {
-            Self::Agent(state) => serde_json::to_vec(state),
-            Self::Trade(state) => serde_json::to_vec(state),
-            Self::Approval(state) => serde_json::to_vec(state),
+        let mut bytes = Vec::new();
+        self.put_canonical(&mut bytes);
+        bytes
+    }
+
+    /// Appends [`Self::canonical`].
+    pub fn put_canonical(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        let put = match self {
+            Self::Agent(state) => serde_json::to_writer(&mut *out, state),
+            Self::Trade(state) => serde_json::to_writer(&mut *out, state),
+            Self::Approval(state) => serde_json::to_writer(&mut *out, state),
+            Self::Imported(state) => serde_json::to_writer(&mut *out, state),
         };
         // these structs hold only strings, numbers and maps with string keys: it cannot fail
-        bytes.unwrap_or_default()
+        if put.is_err() {
+            out.truncate(start);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Pure cqrs-es aggregates: [`agent`], [`trade`], [`approval`].
+//! Pure cqrs-es aggregates: [`agent`], [`trade`], [`approval`], [`imported`].
 //!
 //! A command may be refused, an event never: `decide` looks and says which events follow, `evolve`
 //! takes any recorded event. Neither reads a clock, a random number, the network or a model (I6);
@@ -9,6 +9,8 @@
 pub mod agent;
 mod any;
 pub mod approval;
+pub mod imported;
+mod ledger;
 mod parse;
 pub mod policy;
 mod port;
@@ -16,5 +18,6 @@ mod refusal;
 pub mod trade;
 
 pub use any::{AnyCommand, AnyEvent, AnyState};
+pub use ledger::LedgerAggregate;
 pub use port::{CommandPort, CommandRequest};
 pub use refusal::{Decision, Refusal};

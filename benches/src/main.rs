@@ -3,10 +3,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod append;
 mod machine;
 mod protocol;
 mod relay;
+mod replay;
 mod servers;
+mod views;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,13 +25,19 @@ struct Args {
     /// Rounds of each case; the first is dropped.
     #[arg(long, default_value_t = 6)]
     rounds: usize,
+    /// Also the parts that take long: a ledger of 5 million events.
+    #[arg(long)]
+    full: bool,
+    /// Only the cases whose name holds this.
+    #[arg(long, default_value = "")]
+    case: String,
     /// Where the results go.
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
 }
 
 /// Name and how it is run. To add one: write `<name>.rs` with `run`, and a line here.
-const BENCHMARKS: &[&str] = &["relay"];
+const BENCHMARKS: &[&str] = &["append", "relay", "views", "replay"];
 
 fn main() -> ExitCode {
     let mut raw = std::env::args_os().skip(1);
@@ -38,9 +47,19 @@ fn main() -> ExitCode {
     {
         return sovereign_servers::child_main(raw);
     }
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, address, folder] = words.as_slice()
+        && first == append::UMA_SUBCOMMAND
+    {
+        return exit(append::uma_serve(address, folder));
+    }
     let args = Args::parse();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    match runtime.block_on(run(&args)) {
+    exit(runtime.block_on(run(&args)))
+}
+
+fn exit(result: anyhow::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
@@ -58,8 +77,18 @@ async fn run(args: &Args) -> anyhow::Result<()> {
             BENCHMARKS.join(", ")
         );
     }
+    if wanted("append") {
+        append::run(args.rounds, &args.out, &args.case, args.full).await?;
+    }
     if wanted("relay") {
         relay::run(args.rounds, &args.out).await?;
     }
-    Ok(())
+    if wanted("views") {
+        views::run(args.rounds, &args.out).await?;
+    }
+    if wanted("replay") {
+        replay::run(args.rounds, &args.out).await?;
+    }
+    let run: Vec<&str> = BENCHMARKS.iter().copied().filter(|n| wanted(n)).collect();
+    protocol::summary(&args.out, &run)
 }

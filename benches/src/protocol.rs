@@ -179,6 +179,11 @@ impl Report {
         spread
     }
 
+    /// Median over rounds of an arm.
+    pub(crate) fn median(&self, case: &str, arm: &str) -> f64 {
+        self.arms[&format!("{case}.{arm}")].median
+    }
+
     /// Median over rounds of an arm's extra number.
     pub(crate) fn extra(&self, case: &str, arm: &str, name: &str) -> f64 {
         let rounds = &self.arms[&format!("{case}.{arm}")].rounds;
@@ -260,4 +265,30 @@ impl Report {
         println!("  written to {}", path.display());
         Ok(())
     }
+}
+
+/// One table over the goals of these benchmarks, from what they wrote.
+pub(crate) fn summary(out: &Path, names: &[&str]) -> anyhow::Result<()> {
+    println!(
+        "\n{:<10} {:<42} {:>14} {:>16}",
+        "benchmark", "goal", "target", "measured"
+    );
+    for name in names {
+        let path = out.join(format!("{name}.json"));
+        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+        let goals = report["goals"].as_object().cloned().unwrap_or_default();
+        for (goal, found) in goals {
+            let verdict = if found["met"] == true {
+                "met"
+            } else {
+                "missed"
+            };
+            println!(
+                "{name:<10} {goal:<42} {:>14} {:>16.2} {verdict}",
+                found["target"].as_str().unwrap_or_default(),
+                found["measured"].as_f64().unwrap_or(f64::NAN),
+            );
+        }
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@
 //! - `restart`: a new relay on topics with history, until a consumer has its first record.
 
 mod latency;
-mod ledger;
+pub(crate) mod ledger;
 mod load;
 mod restart;
 

@@ -53,6 +53,9 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Write a recorded file that `verify` and `replay` read with no server.
     Export(ExportArgs),
+    /// Bring the events of another store into the ledger.
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Remove secrets from text.
     Scrub(ScrubArgs),
     /// Keys of sealed text.
@@ -68,6 +71,9 @@ pub(crate) enum Command {
     /// The views that events are folded into.
     #[command(subcommand)]
     Views(ViewsCommand),
+    /// Records that a consumer group could not decode or process.
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
     /// Print shell completions.
     Completions {
         /// For which shell.
@@ -100,6 +106,10 @@ pub(crate) struct UpArgs {
         hide_env_values = true
     )]
     pub(crate) keys_database: Option<String>,
+    /// The master key that wraps the subject keys; `master.key` in the data folder if not given.
+    /// Engines on one key database need the same.
+    #[arg(long, env = "SOVEREIGN_MASTER_KEY", value_name = "FILE")]
+    pub(crate) master_key: Option<PathBuf>,
     /// An existing Kafka instead of one of our own: host:port, separated by commas.
     #[arg(long, env = "SOVEREIGN_BROKERS", value_name = "LIST")]
     pub(crate) brokers: Option<String>,
@@ -202,6 +212,13 @@ pub(crate) struct VerifyArgs {
     /// Also compare event by event with this copy.
     #[arg(long, value_name = "ledger|kafka|FILE")]
     pub(crate) against: Option<String>,
+    /// A head that was noted earlier, elsewhere: the event at that position must have that hash.
+    /// May be given several times.
+    #[arg(long, value_parser = noted, value_name = "POSITION:HASH")]
+    pub(crate) head: Vec<sovereign_schemas::chain::Head>,
+    /// Also compare the indexes of the ledger with its rows; takes several times as long.
+    #[arg(long)]
+    pub(crate) indexes: bool,
     #[command(flatten)]
     pub(crate) work: Work,
 }
@@ -236,6 +253,67 @@ pub(crate) struct ExportArgs {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) range: Range,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum ImportCommand {
+    /// The table of a postgres-es repository (columns aggregate_type, aggregate_id, sequence,
+    /// event_type, event_version, payload, metadata). Can be cut off and repeated: nothing comes
+    /// in twice.
+    PostgresEs(PostgresEsArgs),
+}
+
+#[derive(Clone, Args)]
+pub(crate) struct PostgresEsArgs {
+    /// The database that holds the table.
+    #[arg(
+        long,
+        env = "SOVEREIGN_IMPORT_DATABASE",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub(crate) database: String,
+    /// The table: a name, or schema.name.
+    #[arg(long, default_value = "events", value_name = "NAME")]
+    pub(crate) table: String,
+    /// Check everything, count, and write nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Rows that are looked at together, 1 to 5,000; the result does not depend on it.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=5_000))]
+    pub(crate) batch: u32,
+    /// An aggregate type of the table that is not ours although it is named agent, trade or
+    /// approval; may be given several times.
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) foreign: Vec<String>,
+    /// The department of foreign events, by name or number; historian if not given.
+    #[arg(long, value_name = "D")]
+    pub(crate) department: Option<String>,
+}
+
+/// Without the URL, which can hold a password.
+impl std::fmt::Debug for PostgresEsArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresEsArgs")
+            .field("table", &self.table)
+            .field("dry_run", &self.dry_run)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A head that somebody noted: `POSITION:HASH`.
+fn noted(text: &str) -> Result<sovereign_schemas::chain::Head, String> {
+    let form =
+        || "expected POSITION:HASH, as sovereign status prints head and head_hash".to_owned();
+    let (position, hash) = text.split_once(':').ok_or_else(form)?;
+    let position: u64 = position.parse().map_err(|_| form())?;
+    if position == 0 {
+        return Err("positions start at 1".to_owned());
+    }
+    Ok(sovereign_schemas::chain::Head {
+        position: sovereign_schemas::Position(position),
+        hash: hash.parse().map_err(|_| form())?,
+    })
 }
 
 #[derive(Debug, Clone, Args)]
@@ -300,14 +378,83 @@ pub(crate) enum ViewName {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum ViewsCommand {
-    /// Throw the rows of a view away and fold them again from position 1.
+    /// Every build of every view: version, position, and what it is there for.
+    List,
+    /// Build a view again from position 1, beside its rows, and switch when it has caught up.
     Rebuild {
         /// Which view.
         view: ViewName,
+    },
+    /// Let the version before the one that serves serve again.
+    Rollback {
+        /// Which view.
+        view: ViewName,
+        /// Even if it is behind and nobody brings it up.
+        #[arg(long)]
+        stale: bool,
+    },
+    /// Let another version serve that is there.
+    Switch {
+        /// Which view.
+        view: ViewName,
+        /// Which version.
+        #[arg(value_name = "VERSION")]
+        to: u32,
+        /// Even if it is behind and nobody brings it up.
+        #[arg(long)]
+        stale: bool,
+    },
+    /// Drop what is kept of a view besides the version that serves.
+    Drop {
+        /// Which view.
+        view: ViewName,
+        /// Only this version, even while it is being built.
+        #[arg(long, value_name = "VERSION")]
+        only: Option<u32>,
+        /// Do not wait a minute for those who may still read it.
+        #[arg(long)]
+        at_once: bool,
     },
     /// Print the rows of a view as NDJSON.
     Show {
         /// Which view.
         view: ViewName,
+    },
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum DeadLettersCommand {
+    /// List letters; only those that wait for somebody, unless all are wanted.
+    List {
+        /// Also those that are done or dropped.
+        #[arg(long)]
+        all: bool,
+        /// Only those of this consumer group; `view.<name>` for a view.
+        #[arg(long, value_name = "GROUP")]
+        group: Option<String>,
+    },
+    /// Show one letter: its failure, its original bytes, and the event that this build makes of them.
+    Show {
+        /// Its id.
+        #[arg(value_parser = crate::commands::dead_letters::id)]
+        id: uuid::Uuid,
+    },
+    /// Decode letters with this build and give them back to the groups that failed.
+    Retry {
+        /// Their ids.
+        #[arg(required = true, value_parser = crate::commands::dead_letters::id)]
+        ids: Vec<uuid::Uuid>,
+        /// Also those that were given back before and not answered: they may come twice.
+        #[arg(long)]
+        again: bool,
+    },
+    /// Record that letters are not needed. Nothing is erased.
+    Drop {
+        /// Their ids.
+        #[arg(required = true, value_parser = crate::commands::dead_letters::id)]
+        ids: Vec<uuid::Uuid>,
+        /// Why, in words; it is scrubbed and kept.
+        #[arg(long)]
+        reason: String,
     },
 }

@@ -24,6 +24,12 @@ pub(crate) struct EngineState {
     pub(crate) registry: String,
     /// The configured departments, as TOML; empty for the defaults.
     pub(crate) config: Option<PathBuf>,
+    /// The name under which it shares work with others.
+    #[serde(default)]
+    pub(crate) engine: String,
+    /// A master key elsewhere than in the data folder.
+    #[serde(default)]
+    pub(crate) master_key: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for EngineState {

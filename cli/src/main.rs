@@ -16,8 +16,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use args::{Cli, Command};
 use commands::{
-    agents, approvals, down, export, keys, log, replay, scrub, send, status, trade, up, verify,
-    views,
+    agents, approvals, dead_letters, down, export, import, keys, log, replay, scrub, send, status,
+    trade, up, verify, views,
 };
 use failure::{Failure, Result, internal};
 use location::Location;
@@ -88,12 +88,14 @@ async fn run(cli: Cli, output: Output) -> Result<()> {
         Command::Verify(args) => verify::run(location, output, args).await,
         Command::Replay(args) => replay::run(location, output, args).await,
         Command::Export(args) => export::run(location, output, args).await,
+        Command::Import(command) => import::run(location, output, command).await,
         Command::Scrub(args) => scrub::run(&args),
         Command::Keys(command) => keys::run(location, output, command).await,
         Command::Trade(args) => trade::run(location, output, args).await,
         Command::Agents => agents::run(location, output).await,
         Command::Approvals(command) => approvals::run(location, output, command).await,
         Command::Views(command) => views::run(location, output, command).await,
+        Command::DeadLetters(command) => dead_letters::run(location, output, command).await,
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -1,5 +1,7 @@
 //! Reading sealed texts, for whoever owns the data folder with its master key.
 
+use std::path::{Path, PathBuf};
+
 use sovereign_event_store::KeyStore;
 use sovereign_guard::seal::MasterKey;
 use sovereign_schemas::{ErrorCode, Problem, Text};
@@ -13,10 +15,14 @@ pub(crate) struct Revealer {
     keys: KeyStore,
 }
 
-/// Reads the master key of the data folder.
-pub(crate) fn master_key(location: &Location) -> Result<MasterKey> {
-    let path = location.path("master.key");
-    let text = std::fs::read_to_string(&path).map_err(|error| {
+fn path(location: &Location, state: &EngineState) -> PathBuf {
+    let elsewhere = state.master_key.clone();
+    elsewhere.unwrap_or_else(|| location.path("master.key"))
+}
+
+/// Reads a master key.
+pub(crate) fn master_key(path: &Path) -> Result<MasterKey> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
         Problem::new(
             ErrorCode::KeyMissing,
             format!("master key cannot be read: {error}"),
@@ -33,14 +39,14 @@ pub(crate) fn master_key(location: &Location) -> Result<MasterKey> {
 }
 
 pub(crate) fn key_store(location: &Location, state: &EngineState) -> Result<KeyStore> {
-    let master = master_key(location)?;
+    let master = master_key(&path(location, state))?;
     Ok(KeyStore::connect(&state.keys_database, master).map_err(|e| e.problem())?)
 }
 
 impl Revealer {
     /// `None` for a reader who has no master key: texts stay sealed.
     pub(crate) async fn open(location: &Location, state: &EngineState) -> Result<Option<Self>> {
-        if !location.path("master.key").exists() {
+        if !path(location, state).exists() {
             return Ok(None);
         }
         Ok(Some(Self {

@@ -12,7 +12,7 @@
 //! | `GET /api/status` | yes | what `sovereign status` prints |
 //! | `POST /api/tasks` | yes | starts the main job |
 //! | `GET /api/digest` | yes | digests of the live state |
-//! | `POST /api/views/{name}/rebuild` | yes | rebuilds a view from zero |
+//! | `POST /api/views/{name}/rebuild` | yes | builds a view again from zero, beside its rows |
 //! | `POST /api/shutdown` | yes | stops the engine |
 //! | `/subjects`, `/schemas`, `/compatibility`, `/config`, `/mode` | see below | Confluent Schema Registry |
 //!
@@ -24,6 +24,7 @@
 
 mod error;
 mod http;
+mod in_process;
 mod metrics;
 mod options;
 mod registry;
@@ -34,6 +35,7 @@ mod token;
 
 pub use error::ConsoleError;
 pub use http::server::Console;
+pub use in_process::{InProcess, InProcessAnswer};
 pub use metrics::{MetricsHandle, metrics_recorder};
 pub use options::ConsoleOptions;
 pub use registry::store::{Mode, SchemaStore, SchemaStoreError, SchemaVersion};

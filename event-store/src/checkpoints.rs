@@ -33,17 +33,24 @@ impl Checkpoints {
         Ok(Position(found.unwrap_or(0).cast_unsigned()))
     }
 
-    /// Saves a position; one that is behind the saved one changes nothing.
+    /// Saves positions, all or none; one that is behind the saved one changes nothing.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn save(&self, name: &str, position: Position) -> Result<(), StoreError> {
+    pub async fn save(&self, positions: &[(String, Position)]) -> Result<(), StoreError> {
+        // in one order everywhere, so that two engines do not wait for each other in a circle
+        let mut sorted: Vec<&(String, Position)> = positions.iter().collect();
+        sorted.sort();
+        let names: Vec<&str> = sorted.iter().map(|(name, _)| name.as_str()).collect();
+        let places: Vec<i64> = sorted.iter().map(|(_, p)| p.0.cast_signed()).collect();
         sqlx::query(
-            "insert into ledger.checkpoints as c (name, position) values ($1, $2) \
-             on conflict (name) do update set position = greatest(c.position, $2)",
+            "insert into ledger.checkpoints as c (name, position) \
+             select * from unnest($1::text[], $2::bigint[]) \
+             on conflict (name) do update set position = excluded.position \
+             where c.position < excluded.position",
         )
-        .bind(name)
-        .bind(position.0.cast_signed())
+        .bind(names)
+        .bind(places)
         .execute(&self.pool)
         .await?;
         Ok(())

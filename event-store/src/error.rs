@@ -11,6 +11,12 @@ pub enum StoreError {
     /// The login was refused.
     #[error("database refused the login: {0}")]
     Auth(String),
+    /// No TLS connection comes about.
+    #[error("no TLS connection to the database: {0}")]
+    Tls(String),
+    /// The role may not do this, or the database takes no writes.
+    #[error("database does not allow it: {0}")]
+    Rights(String),
     /// The URL or an option makes no sense, or the database does not exist.
     #[error("database cannot be used: {0}")]
     Config(String),
@@ -46,6 +52,9 @@ pub enum StoreError {
     /// A key could not be wrapped, unwrapped or derived; usually another master key.
     #[error("subject key cannot be used: {0}")]
     Key(#[from] SealError),
+    /// The keys in the database were wrapped by another master key.
+    #[error("master key is not the one of this key database")]
+    MasterKey,
     /// The operating system gave no random bytes.
     #[error("no random bytes: {0}")]
     Randomness(String),
@@ -66,6 +75,8 @@ impl StoreError {
                 ErrorCode::DatabaseUnreachable
             }
             Self::Auth(_) => ErrorCode::DatabaseAuth,
+            Self::Tls(_) => ErrorCode::TlsFailed,
+            Self::Rights(_) => ErrorCode::MissingRights,
             Self::Config(_) => ErrorCode::InvalidConfig,
             Self::SchemaTooNew { .. } => ErrorCode::SchemaTooNew,
             Self::DiskFull(_) => ErrorCode::DiskFull,
@@ -74,6 +85,7 @@ impl StoreError {
                 ErrorCode::VerificationDifference
             }
             Self::KeyMissing(_) | Self::Key(_) => ErrorCode::KeyMissing,
+            Self::MasterKey => ErrorCode::WrongMasterKey,
             Self::Closed => ErrorCode::EngineNotRunning,
             Self::Log(LogError::Internal(_)) | Self::Randomness(_) | Self::Internal(_) => {
                 ErrorCode::Internal
@@ -85,6 +97,21 @@ impl StoreError {
     #[must_use]
     pub fn problem(&self) -> Problem {
         Problem::new(self.code(), self.to_string())
+    }
+
+    /// Says which server and database.
+    pub(crate) fn at(mut self, address: &str) -> Self {
+        if let Self::Unreachable(text)
+        | Self::Auth(text)
+        | Self::Tls(text)
+        | Self::Rights(text)
+        | Self::Config(text)
+        | Self::DiskFull(text) = &mut self
+            && !text.contains(address)
+        {
+            *text = format!("{address}: {text}");
+        }
+        self
     }
 
     /// Whether trying again can help.
@@ -102,9 +129,15 @@ impl From<sqlx::Error> for StoreError {
         let text = message(&error);
         match &error {
             sqlx::Error::Configuration(_) => Self::Config(text),
-            sqlx::Error::Database(database) => by_sqlstate(&database.code(), text),
+            sqlx::Error::Database(database) => {
+                by_sqlstate(&database.code().unwrap_or_default(), text)
+            }
+            sqlx::Error::Tls(_) => Self::Tls(text),
+            // a handshake that fails is an error of the socket
+            sqlx::Error::Io(cause) if cause.kind() == std::io::ErrorKind::InvalidData => {
+                Self::Tls(text)
+            }
             sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
@@ -140,11 +173,13 @@ fn message(error: &sqlx::Error) -> String {
     }
 }
 
-fn by_sqlstate(code: &Option<std::borrow::Cow<'_, str>>, text: String) -> StoreError {
-    let code = code.as_deref().unwrap_or_default();
+/// By what the server says; PostgreSQL's manual, "Error Codes".
+pub(crate) fn by_sqlstate(code: &str, text: String) -> StoreError {
     match code {
         "53100" => StoreError::DiskFull(text),
         "3D000" => StoreError::Config(text),
+        // insufficient privilege, read-only transaction
+        "42501" | "25006" => StoreError::Rights(text),
         // shutdown, crash, start-up, too many connections, lost connection, a session ended for
         // idling in a transaction
         "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25P03" => StoreError::Unreachable(text),

@@ -11,9 +11,11 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::{Executor as _, PgConnection};
 
 use crate::StoreError;
+use crate::port::FlushSession;
 
 /// How an acknowledged command is made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,8 +35,35 @@ pub(crate) const FLUSH_SERVER_VERSION: i32 = 170_000;
 /// Looks at the flush position so many times, a millisecond apart, before it forces a flush.
 const LOOKS_MAX: u32 = 10;
 
+/// The second connection.
+#[derive(Debug)]
+pub(crate) struct PgFlusher {
+    connection: PgConnection,
+    durability: Durability,
+}
+
+impl PgFlusher {
+    pub(crate) const fn new(connection: PgConnection, durability: Durability) -> Self {
+        Self {
+            connection,
+            durability,
+        }
+    }
+}
+
+#[async_trait]
+impl FlushSession for PgFlusher {
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        match self.durability {
+            Durability::FlushedBySecondConnection => force(&mut self.connection).await,
+            // our own commits are durable, but an answer may rest on those of another process
+            Durability::SynchronousCommit => wait(&mut self.connection).await,
+        }
+    }
+}
+
 /// Flushes everything that was written to the log before this call.
-pub(crate) async fn force(connection: &mut PgConnection) -> Result<(), StoreError> {
+async fn force(connection: &mut PgConnection) -> Result<(), StoreError> {
     // the message does not belong to a transaction, so it needs none and leaves no row
     sqlx::query("select pg_logical_emit_message(false, 'sovereign', '', true)")
         .execute(connection)

@@ -8,8 +8,8 @@ use sovereign_aggregates::{AnyCommand, CommandRequest};
 use sovereign_guard::admit::{self, CleanText};
 use sovereign_guard::scrub::Scrubber;
 use sovereign_schemas::{
-    AggregateId, AggregateType, CommandContext, DepartmentId, Departments, ErrorCode, IdError,
-    Identifier, Problem, RawText, Text, Uuid, command_id_from_text,
+    AggregateId, AggregateType, CommandContext, DepartmentId, Departments, ErrorCode, IMPORT_ACTOR,
+    IdError, Identifier, Problem, RawText, Text, Uuid, command_id_from_text,
 };
 
 use crate::KeyStore;
@@ -114,6 +114,11 @@ impl Gate {
             .unwrap_or_else(|| Value::Object(Map::new()));
         let command = AnyCommand::parse(&aggregate, &name, data)?;
         let actor = match optional(&object, "actor")? {
+            Some(actor) if actor == IMPORT_ACTOR => {
+                return Err(Problem::new(ErrorCode::InvalidId, "is reserved")
+                    .field("actor")
+                    .found(actor));
+            }
             Some(actor) => id("actor", actor)?,
             None => default_actor(kind, &aggregate_id),
         };
@@ -259,7 +264,7 @@ fn default_subject(
     context: &CommandContext,
 ) -> AggregateId {
     match command {
-        AnyCommand::Agent(_) => aggregate_id.clone(),
+        AnyCommand::Agent(_) | AnyCommand::Imported(_) => aggregate_id.clone(),
         AnyCommand::Trade(TradeCommand::Propose(propose)) => propose.agent_id.clone(),
         // every identifier is an aggregate id as well: same characters, fewer of them
         _ => context

@@ -6,27 +6,44 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod artifacts;
 mod checkpoints;
+mod clock;
 mod connect;
+mod cqrs;
 mod error;
 mod flush;
 mod gate;
+mod import;
+mod indexes;
 mod keys;
 mod migrate;
+pub mod port;
+mod postgres;
 mod read;
 mod registry;
 mod ring;
 mod row;
 mod shared;
+mod stall;
+mod stretch;
 mod tail;
 mod writer;
 
+pub use artifacts::{ARTIFACT_BYTES_MAX, Artifacts};
 pub use checkpoints::Checkpoints;
+pub use connect::{address_of, reach};
+pub use cqrs::{CqrsContext, CqrsStore};
 pub use error::StoreError;
 pub use flush::Durability;
 pub use gate::{Gate, RawCommand};
+pub use import::{
+    Import, ImportMode, ImportOptions, ImportProblem, ImportProgress, ImportReport, ImportedType,
+};
+pub use indexes::{IndexDifference, check_indexes};
 pub use keys::KeyStore;
-pub use read::{Filter, LedgerLog, LedgerReader};
+pub use port::Filter;
+pub use read::{LedgerLog, LedgerReader};
 pub use registry::{SchemaRegistry, Setting, StoredSchema};
 pub use shared::LedgerHealth;
 pub use tail::LedgerTail;

@@ -36,17 +36,29 @@ pub(crate) const LEDGER: Migrations = Migrations {
             name: "checkpoints",
             sql: include_str!("../migrations/ledger-0003-checkpoints.sql"),
         },
+        Migration {
+            version: 4,
+            name: "sharing",
+            sql: include_str!("../migrations/ledger-0004-sharing.sql"),
+        },
     ],
 };
 
 /// Subject keys.
 pub(crate) const KEYS: Migrations = Migrations {
     schema: "keys",
-    list: &[Migration {
-        version: 1,
-        name: "subjects",
-        sql: include_str!("../migrations/keys-0001-subjects.sql"),
-    }],
+    list: &[
+        Migration {
+            version: 1,
+            name: "subjects",
+            sql: include_str!("../migrations/keys-0001-subjects.sql"),
+        },
+        Migration {
+            version: 2,
+            name: "master",
+            sql: include_str!("../migrations/keys-0002-master.sql"),
+        },
+    ],
 };
 
 impl Migrations {

@@ -3,36 +3,27 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sovereign_schemas::chain::Head;
 use sovereign_schemas::{
-    AggregateType, Cursor, DepartmentId, Digest, EventLog, LogError, Position, RecordedEvent,
-    Timestamp,
+    AggregateType, Cursor, EventLog, LogError, Position, RecordedEvent, Timestamp, Uuid,
 };
-use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, PgPool, Row as _};
 
+use crate::port::{AggregateKey, Database, Filter, SystemClock};
+use crate::postgres::Postgres;
 use crate::shared::Shared;
-use crate::{StoreError, connect, flush, row};
+use crate::stretch::{STRETCH_MIN, Stretch};
+use crate::{Durability, StoreError};
 
 /// Most rows of one query: bounds the memory of a page.
 const PAGE_ROWS_MAX: usize = 10_000;
+/// Who asks for less at once is not read ahead for.
+const READ_ON_LIMIT_MIN: usize = 256;
 /// Positions looked through by one query of a filtered read.
 const FILTER_WINDOW: u64 = 50_000;
 
 /// Reads the ledger, up to what is durable. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LedgerReader {
-    pub(crate) pool: PgPool,
+    pub(crate) database: Arc<dyn Database>,
     pub(crate) shared: Arc<Shared>,
-}
-
-/// Which events a filtered read keeps.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Of this department only.
-    pub department: Option<DepartmentId>,
-    /// Of this aggregate type only.
-    pub aggregate_type: Option<AggregateType>,
-    /// Of the aggregate with this id only.
-    pub aggregate_id: Option<String>,
 }
 
 impl LedgerReader {
@@ -42,10 +33,10 @@ impl LedgerReader {
     /// # Errors
     /// [`StoreError::Config`] if the URL is none.
     pub fn connect(database: &str, connections_max: u32) -> Result<Self, StoreError> {
-        let pool = connect::pool(database, "sovereign reader", connections_max)?;
+        let database = Postgres::new(database, connections_max, Durability::default())?;
         Ok(Self {
-            pool,
-            shared: Shared::new(0, 0),
+            database: Arc::new(database),
+            shared: Shared::new(0, 0, Arc::new(SystemClock)),
         })
     }
 
@@ -54,6 +45,8 @@ impl LedgerReader {
     pub fn log(&self) -> LedgerLog {
         LedgerLog {
             reader: self.clone(),
+            reads_on: None,
+            stretch: None,
         }
     }
 
@@ -62,13 +55,17 @@ impl LedgerReader {
     /// # Errors
     /// If the database fails.
     pub async fn head(&self) -> Result<Head, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let head = stored_head(&mut connection).await?;
-        if head.position > self.shared.flushed().position {
-            flush::wait(&mut connection).await?;
-            self.shared.advance(head);
-        }
+        let head = self.database.head(self.shared.flushed().position).await?;
+        self.shared.advance(head);
         Ok(head)
+    }
+
+    /// Tells this ledger from every other; the same for all who use it, and in its backups.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn identity(&self) -> Result<Uuid, StoreError> {
+        self.database.identity().await
     }
 
     /// The first position recorded at or after `time`; the one after the head if there is none.
@@ -91,16 +88,12 @@ impl LedgerReader {
     }
 
     async fn recorded_at(&self, position: Position) -> Result<Timestamp, StoreError> {
-        let found: Option<i64> =
-            sqlx::query_scalar("select recorded_at_us from ledger.events where position = $1")
-                .bind(position.0.cast_signed())
-                .fetch_optional(&self.pool)
-                .await?;
+        let found = self.database.event(position).await?;
         let found = found.ok_or(LogError::Gap {
             expected: position,
             found: position.next(),
         })?;
-        Ok(Timestamp(found))
+        Ok(found.header.recorded_at)
     }
 
     /// The events of one aggregate after `after_sequence` (0 for all), by sequence, at most
@@ -115,20 +108,26 @@ impl LedgerReader {
         after_sequence: u64,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let sql = format!(
-            "select {} from ledger.events where aggregate_type = $1 and aggregate_id = $2 \
-             and sequence > $3 order by sequence limit $4",
-            row::COLUMNS
-        );
-        let rows = sqlx::query(&sql)
-            .bind(aggregate_type.as_str())
-            .bind(aggregate_id)
-            .bind(after_sequence.cast_signed())
-            .bind(page(limit))
-            .fetch_all(&mut *connection)
+        let key = AggregateKey {
+            aggregate_type,
+            id: aggregate_id.to_owned(),
+        };
+        let wanted = [(key, after_sequence)];
+        let durable = self.head().await?.position;
+        let mut found = self
+            .database
+            .aggregates(&wanted, durable, page(limit))
             .await?;
-        Ok(self.durable(&mut connection, events(&rows)?).await?)
+        let mut events = Vec::new();
+        for event in found.pop().unwrap_or_default() {
+            match event {
+                Ok(event) => events.push(event),
+                Err(error) if events.is_empty() => return Err(error.into()),
+                // the good ones first; the next page starts with the error
+                Err(_) => break,
+            }
+        }
+        Ok(events)
     }
 
     /// The next events after `after` that pass the filter, and how far was looked: the returned
@@ -148,24 +147,11 @@ impl LedgerReader {
         if last <= after {
             return Ok((Vec::new(), after));
         }
-        let sql = format!(
-            "select {} from ledger.events where position > $1 and position <= $2 \
-             and ($3::integer is null or department = $3) \
-             and ($4::text is null or aggregate_type = $4) \
-             and ($5::text is null or aggregate_id = $5) order by position limit $6",
-            row::COLUMNS
-        );
-        let rows = sqlx::query(&sql)
-            .bind(after.0.cast_signed())
-            .bind(last.0.cast_signed())
-            .bind(filter.department.map(|d| i32::from(d.0)))
-            .bind(filter.aggregate_type.map(AggregateType::as_str))
-            .bind(filter.aggregate_id.as_deref())
-            .bind(page(limit))
-            .fetch_all(&self.pool)
+        let found = self
+            .database
+            .filtered(after, last, page(limit), filter)
             .await?;
-        let found = events(&rows)?;
-        let full = rows.len() >= limit.clamp(1, PAGE_ROWS_MAX);
+        let full = found.len() >= page(limit);
         let reached = found
             .last()
             .filter(|_| full)
@@ -173,40 +159,10 @@ impl LedgerReader {
         Ok((found, reached))
     }
 
-    /// Passes the events on once they are durable.
-    async fn durable(
-        &self,
-        connection: &mut PgConnection,
-        events: Vec<RecordedEvent>,
-    ) -> Result<Vec<RecordedEvent>, LogError> {
-        if let Some(newest) = events.iter().max_by_key(|e| e.position())
-            && newest.position() > self.shared.flushed().position
-        {
-            flush::wait(connection).await?;
-            self.shared.advance(Head {
-                position: newest.position(),
-                hash: newest.hash,
-            });
-        }
-        Ok(events)
-    }
-
-    /// Rows by position whether they are durable or not, for the writer, which must build on what
-    /// other writers have committed.
-    pub(crate) async fn committed(
-        &self,
-        after: Position,
-        limit: usize,
-    ) -> Result<Vec<RecordedEvent>, LogError> {
-        let mut connection = self.pool.acquire().await.map_err(StoreError::from)?;
-        page_after(&mut connection, after, limit).await
-    }
-
     async fn read(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, LogError> {
-        let mut connection = self.pool.acquire().await.map_err(StoreError::from)?;
-        // the head first: every row up to it was committed with it
-        let head = stored_head(&mut connection).await?;
-        let mut found = page_after(&mut connection, after, limit).await?;
+        let limit = page(limit);
+        let durable = self.shared.flushed().position;
+        let (mut found, head) = self.database.page(after, limit, durable).await?;
         let dense = found
             .iter()
             .zip(after.0 + 1..)
@@ -214,7 +170,7 @@ impl LedgerReader {
             .count();
         let expected = Position(after.0 + dense as u64 + 1);
         let next = found.get(dense).map(RecordedEvent::position);
-        let ended = found.len() < limit.clamp(1, PAGE_ROWS_MAX);
+        let ended = found.len() < limit;
         if dense == 0 {
             if let Some(found) = next {
                 return Err(LogError::Gap { expected, found });
@@ -227,14 +183,61 @@ impl LedgerReader {
             }
         }
         found.truncate(dense);
-        self.durable(&mut connection, found).await
+        if let Some(newest) = found.last() {
+            self.shared.advance(Head {
+                position: newest.position(),
+                hash: newest.hash,
+            });
+        }
+        Ok(found)
     }
 }
 
-/// The ledger in position order.
-#[derive(Debug, Clone)]
+/// The ledger in position order. Whoever reads on through many events is read ahead for.
+#[derive(Debug)]
 pub struct LedgerLog {
     reader: LedgerReader,
+    /// Where the last read ended, if it found all that it may find at once.
+    reads_on: Option<Position>,
+    stretch: Option<Stretch>,
+}
+
+impl Clone for LedgerLog {
+    /// Another place to read from; what was read ahead stays with the first.
+    fn clone(&self) -> Self {
+        self.reader.log()
+    }
+}
+
+impl LedgerLog {
+    async fn read_on(
+        &mut self,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, LogError> {
+        if self.stretch.as_ref().is_none_or(|s| s.after != after) {
+            self.stretch = None;
+            // a second read in a row will hardly be the last
+            if self.reads_on == Some(after) && limit >= READ_ON_LIMIT_MIN {
+                let head = self.reader.head().await?.position;
+                if head.0.saturating_sub(after.0) >= STRETCH_MIN {
+                    let batches = self.reader.database.ahead(after, head);
+                    self.stretch = batches.map(|batches| Stretch::new(batches, after, head));
+                }
+            }
+        }
+        if let Some(stretch) = &mut self.stretch {
+            match stretch.next(limit).await {
+                Ok(events) if events.is_empty() => self.stretch = None,
+                Ok(events) => return Ok(events),
+                Err(error) => {
+                    self.stretch = None;
+                    return Err(error);
+                }
+            }
+        }
+        self.reader.read(after, limit).await
+    }
 }
 
 #[async_trait]
@@ -244,65 +247,15 @@ impl EventLog for LedgerLog {
         after: Cursor,
         limit: usize,
     ) -> Result<(Vec<RecordedEvent>, Cursor), LogError> {
-        let events = self.reader.read(after.position, limit).await?;
-        let cursor = events.last().map_or(after, |e| e.position().into());
+        let events = self.read_on(after.position, limit).await?;
+        let cursor: Cursor = events.last().map_or(after, |e| e.position().into());
+        let full = events.len() >= limit.clamp(1, PAGE_ROWS_MAX);
+        // within a stretch a read may give less, and goes on all the same
+        self.reads_on = (full || self.stretch.is_some()).then_some(cursor.position);
         Ok((events, cursor))
     }
 }
 
-fn page(limit: usize) -> i64 {
-    limit.clamp(1, PAGE_ROWS_MAX) as i64
-}
-
-async fn page_after(
-    connection: &mut PgConnection,
-    after: Position,
-    limit: usize,
-) -> Result<Vec<RecordedEvent>, LogError> {
-    // positions are dense, so a range of positions is a page
-    let sql = format!(
-        "select {} from ledger.events where position > $1 order by position limit $2",
-        row::COLUMNS
-    );
-    let rows = sqlx::query(&sql)
-        .bind(after.0.cast_signed())
-        .bind(page(limit))
-        .fetch_all(connection)
-        .await
-        .map_err(StoreError::from)?;
-    events(&rows)
-}
-
-/// The good events before the first bad row; the bad row's error if it comes first.
-fn events(rows: &[PgRow]) -> Result<Vec<RecordedEvent>, LogError> {
-    let mut events = Vec::with_capacity(rows.len());
-    for row in rows {
-        match row::event(row) {
-            Ok(event) => events.push(event),
-            Err(error) if events.is_empty() => return Err(error),
-            Err(_) => break,
-        }
-    }
-    Ok(events)
-}
-
-/// The head row as it stands, durable or not.
-pub(crate) async fn stored_head(connection: &mut PgConnection) -> Result<Head, StoreError> {
-    let found = sqlx::query("select position, hash from ledger.head")
-        .fetch_optional(connection)
-        .await?
-        .ok_or_else(|| StoreError::Internal("ledger.head has no row".to_owned()))?;
-    head_of(&found)
-}
-
-pub(crate) fn head_of(found: &PgRow) -> Result<Head, StoreError> {
-    let position: i64 = found.try_get(0)?;
-    let hash: Vec<u8> = found.try_get(1)?;
-    let hash = hash
-        .try_into()
-        .map_err(|_| StoreError::Internal("ledger.head has a hash of a wrong length".to_owned()))?;
-    Ok(Head {
-        position: Position(position.cast_unsigned()),
-        hash: Digest(hash),
-    })
+fn page(limit: usize) -> usize {
+    limit.clamp(1, PAGE_ROWS_MAX)
 }

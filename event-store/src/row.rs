@@ -1,6 +1,6 @@
 //! A row of `ledger.events`: read verbatim, and written as binary COPY.
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 use sovereign_schemas::{
     DepartmentId, Digest, EventHeader, LogError, Position, RecordedEvent, Timestamp, Uuid,
 };
@@ -12,7 +12,7 @@ pub(crate) const COLUMNS: &str = "position, event_id, aggregate_type, aggregate_
     event_type, event_version, department, actor, command_id, correlation_id, causation_id, \
     recorded_at_us, schema_fingerprint, traceparent, payload, hash";
 
-/// The statement whose data [`CopyBuffer`] writes.
+/// The statement whose data [`CopyRows`] writes.
 pub(crate) const COPY: &str = "copy ledger.events (position, sequence, recorded_at_us, \
     event_version, department, command_events, event_id, command_id, correlation_id, \
     causation_id, aggregate_type, aggregate_id, event_type, actor, schema_fingerprint, \
@@ -72,39 +72,38 @@ where
     })
 }
 
-/// Rows in PostgreSQL's binary COPY format (its manual, "COPY", "Binary Format").
+/// Rows in PostgreSQL's binary COPY format (its manual, "COPY", "Binary Format"), as the messages
+/// that carry them.
 #[derive(Debug)]
-pub(crate) struct CopyBuffer {
-    bytes: Vec<u8>,
-    rows: usize,
+pub(crate) struct CopyRows<'a> {
+    out: &'a mut BytesMut,
+    /// Where the message that is being written starts.
+    message: usize,
 }
 
-impl CopyBuffer {
-    pub(crate) fn new() -> Self {
-        Self {
-            bytes: Vec::new(),
-            rows: 0,
-        }
-    }
+/// A message that has grown to so many bytes is not added to: the server works on it while the next
+/// is on its way.
+const MESSAGE_BYTES: usize = 32 << 10;
+const COPY_DATA: u8 = b'd';
 
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    pub(crate) const fn rows(&self) -> usize {
-        self.rows
+impl<'a> CopyRows<'a> {
+    pub(crate) fn start(out: &'a mut BytesMut) -> Self {
+        let message = out.len();
+        let mut rows = Self { out, message };
+        rows.open();
+        rows.out.put_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
+        rows
     }
 
     /// Appends one event; `command_events` is the number of events of its command if it is the
     /// first of them, else 0.
-    pub(crate) fn push(&mut self, event: &RecordedEvent, command_events: i32) {
-        if self.bytes.is_empty() {
-            self.bytes
-                .extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
+    pub(crate) fn push(&mut self, event: &RecordedEvent, command_events: u32) {
+        if self.out.len() - self.message > MESSAGE_BYTES {
+            self.close();
+            self.open();
         }
-        self.rows += 1;
         let header = &event.header;
-        self.bytes.extend_from_slice(&COPY_COLUMNS.to_be_bytes());
+        self.out.put_i16(COPY_COLUMNS);
         self.field(&header.position.0.to_be_bytes());
         self.field(&header.sequence.to_be_bytes());
         self.field(&header.recorded_at.0.to_be_bytes());
@@ -125,25 +124,34 @@ impl CopyBuffer {
         self.field(&event.payload);
     }
 
+    pub(crate) fn finish(mut self) {
+        self.out.put_i16(-1);
+        self.close();
+    }
+
+    fn open(&mut self) {
+        self.message = self.out.len();
+        self.out.put_u8(COPY_DATA);
+        // the length, once it is known
+        self.out.put_i32(0);
+    }
+
+    fn close(&mut self) {
+        // without the byte that names the message
+        let length = (self.out.len() - self.message - 1) as i32;
+        self.out[self.message + 1..self.message + 5].copy_from_slice(&length.to_be_bytes());
+    }
+
     fn field(&mut self, bytes: &[u8]) {
         // a batch is far below 2 GiB, and a payload below 1 MiB
-        self.bytes
-            .extend_from_slice(&(bytes.len() as i32).to_be_bytes());
-        self.bytes.extend_from_slice(bytes);
+        self.out.put_i32(bytes.len() as i32);
+        self.out.put_slice(bytes);
     }
 
     fn optional(&mut self, bytes: Option<impl AsRef<[u8]>>) {
         match bytes {
             Some(bytes) => self.field(bytes.as_ref()),
-            None => self.bytes.extend_from_slice(&(-1_i32).to_be_bytes()),
+            None => self.out.put_i32(-1),
         }
     }
-
-    /// The bytes to send; [`Self::TRAILER`] follows them.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// What ends the data.
-    pub(crate) const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sovereign_schemas::chain::Head;
 use sovereign_schemas::{Cursor, EventLog as _, LogError, Position, RecordedEvent, Tail};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::port::Database;
 use crate::shared::Shared;
 use crate::{LedgerReader, StoreError};
 
@@ -19,17 +19,14 @@ const POLL_MAX: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct LedgerTail {
     reader: LedgerReader,
-    flushed: watch::Receiver<Head>,
     /// Lives as long as the poller has to.
     _poller: Option<Arc<Poller>>,
 }
 
 impl LedgerTail {
     pub(crate) fn local(reader: LedgerReader) -> Self {
-        let flushed = reader.shared.follow();
         Self {
             reader,
-            flushed,
             _poller: None,
         }
     }
@@ -41,10 +38,8 @@ impl LedgerTail {
     pub fn remote(database: &str) -> Result<Self, StoreError> {
         let reader = LedgerReader::connect(database, 2)?;
         let poller = Some(Arc::new(Poller::start(&reader)));
-        let flushed = reader.shared.follow();
         Ok(Self {
             reader,
-            flushed,
             _poller: poller,
         })
     }
@@ -52,7 +47,7 @@ impl LedgerTail {
     /// The last durable event that this process knows of.
     #[must_use]
     pub fn flushed(&self) -> Head {
-        *self.flushed.borrow()
+        self.reader.shared.flushed()
     }
 }
 
@@ -60,7 +55,6 @@ impl Clone for LedgerTail {
     fn clone(&self) -> Self {
         Self {
             reader: self.reader.clone(),
-            flushed: self.flushed.clone(),
             _poller: self._poller.clone(),
         }
     }
@@ -76,7 +70,7 @@ impl Tail for LedgerTail {
     ) -> Result<Vec<Arc<RecordedEvent>>, LogError> {
         let until = Instant::now() + wait;
         loop {
-            let flushed = self.flushed.borrow_and_update().position;
+            let flushed = self.reader.shared.flushed().position;
             if flushed > after {
                 let events = self.reader.shared.ring().after(after, limit);
                 if !events.is_empty() {
@@ -87,9 +81,9 @@ impl Tail for LedgerTail {
                     return Ok(events.into_iter().map(Arc::new).collect());
                 }
             }
-            match tokio::time::timeout_at(until, self.flushed.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Ok(Vec::new()),
+            let more = self.reader.shared.beyond(flushed.max(after));
+            if tokio::time::timeout_at(until, more).await.is_err() {
+                return Ok(Vec::new());
             }
         }
     }
@@ -103,10 +97,10 @@ pub(crate) struct Poller {
 
 impl Poller {
     pub(crate) fn start(reader: &LedgerReader) -> Self {
-        let pool = reader.pool.clone();
+        let database = Arc::clone(&reader.database);
         let shared = Arc::downgrade(&reader.shared);
         Self {
-            task: tokio::spawn(poll(pool, shared)),
+            task: tokio::spawn(poll(database, shared)),
         }
     }
 }
@@ -117,7 +111,7 @@ impl Drop for Poller {
     }
 }
 
-async fn poll(pool: sqlx::PgPool, shared: Weak<Shared>) {
+async fn poll(database: Arc<dyn Database>, shared: Weak<Shared>) {
     let mut pause = POLL_MIN;
     loop {
         let Some(shared) = shared.upgrade() else {
@@ -125,7 +119,7 @@ async fn poll(pool: sqlx::PgPool, shared: Weak<Shared>) {
         };
         let before = shared.flushed().position;
         let reader = LedgerReader {
-            pool: pool.clone(),
+            database: Arc::clone(&database),
             shared: Arc::clone(&shared),
         };
         drop(shared);

@@ -5,7 +5,7 @@ use std::fmt;
 use sovereign_admission::Admitted;
 use sovereign_schemas::{ErrorCode, Problem, RawText, TEXT_BYTES_MAX, Text, Uuid};
 
-use crate::scrub::Scrubber;
+use crate::scrub::{Finding, Scrubber};
 use crate::seal::{SealError, TextKey, seal};
 
 /// Text that holds no secret any more, on its way into an event. Prints only its length.
@@ -45,6 +45,17 @@ pub struct Leaf {
 /// assert_eq!(text.as_plain(), Some("reach me at [IP_ADDRESS_REDACTED]"));
 /// ```
 pub fn clean(scrubber: &Scrubber, raw: &RawText) -> Result<CleanText, Problem> {
+    Ok(clean_with_findings(scrubber, raw)?.0)
+}
+
+/// As [`clean`], with what was found: labels and places, for counting.
+///
+/// # Errors
+/// As [`clean`].
+pub fn clean_with_findings(
+    scrubber: &Scrubber,
+    raw: &RawText,
+) -> Result<(CleanText, Vec<Finding>), Problem> {
     if raw.len() > TEXT_BYTES_MAX {
         return Err(Problem::new(ErrorCode::TextTooLong, "text is too long")
             .found(format!("{} bytes", raw.len()))
@@ -57,7 +68,8 @@ pub fn clean(scrubber: &Scrubber, raw: &RawText) -> Result<CleanText, Problem> {
             format!("text has a NUL at byte {at}"),
         ));
     }
-    Ok(CleanText(scrubber.scrub(text).into_text()))
+    let (text, findings) = scrubber.scrub(text).into_parts();
+    Ok((CleanText(text), findings))
 }
 
 /// For a department that does not seal.

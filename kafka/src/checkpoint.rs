@@ -7,21 +7,22 @@ use sovereign_schemas::{Departments, Digest, Position, Uuid};
 
 use crate::client::{Error, KafkaOptions};
 use crate::partitions::PartitionReader;
+use crate::relay::port::LastEvent;
 use crate::{offsets, record, topics};
 
 /// Key of all records on the checkpoint topic.
 pub(crate) const KEY: &str = "relay";
 
-/// The last committed transaction.
+/// The last committed transaction of a relay, as the record on its checkpoint topic says (JSON).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Checkpoint {
+pub struct Checkpoint {
     /// Last position on the topics.
-    pub(crate) position: Position,
+    pub position: Position,
     /// Its hash.
-    pub(crate) hash: Digest,
+    pub hash: Digest,
     /// Which relay wrote it: tells a relay that lost its place to another from one whose
     /// transaction the broker timed out.
-    pub(crate) relay: Uuid,
+    pub relay: Uuid,
 }
 
 impl Checkpoint {
@@ -33,42 +34,32 @@ impl Checkpoint {
     }
 }
 
-/// What the topics say about how far they are.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Standing {
-    pub(crate) head: Head,
-}
-
-/// Reads the last committed checkpoint and holds it against the last event on the topics.
+/// How far the topics are: the last committed checkpoint, held against the last event on them.
 ///
 /// A lost checkpoint topic is made up for by the events themselves: transactions become visible
 /// whole and in order, so the last position on any topic is the last relayed one.
 ///
 /// `settled`: no transaction can be under way. Otherwise the checkpoint may for a moment be visible
 /// before the events, as markers reach partitions one after the other.
-pub(crate) fn read(
-    options: &KafkaOptions,
-    departments: &Departments,
+pub(crate) fn standing(
+    found: Option<Checkpoint>,
+    last: LastEvent,
     settled: bool,
-) -> Result<Standing, Error> {
-    let found = read_record(options)?;
-    let (last, truncated) = last_event(options, departments)?;
+) -> Result<Head, Error> {
     let Some(checkpoint) = found else {
-        return Ok(Standing { head: last });
+        return Ok(last.head);
     };
-    if settled && last.position < checkpoint.position && !truncated {
+    if settled && last.head.position < checkpoint.position && !last.truncated {
         return Err(Error::Diverged {
             position: checkpoint.position,
             expected: format!(
                 "events up to {} as the checkpoint says",
                 checkpoint.position
             ),
-            found: format!("events up to {}", last.position),
+            found: format!("events up to {}", last.head.position),
         });
     }
-    Ok(Standing {
-        head: checkpoint.head(),
-    })
+    Ok(checkpoint.head())
 }
 
 /// The last committed record of the checkpoint topic.
@@ -82,7 +73,10 @@ pub(crate) fn read_record(options: &KafkaOptions) -> Result<Option<Checkpoint>, 
 }
 
 /// The last event on all topics, and whether retention has removed any.
-fn last_event(options: &KafkaOptions, departments: &Departments) -> Result<(Head, bool), Error> {
+pub(crate) fn last_event(
+    options: &KafkaOptions,
+    departments: &Departments,
+) -> Result<LastEvent, Error> {
     let topics: Vec<String> = departments
         .iter()
         .map(|d| options.topic(&d.topic()))
@@ -99,5 +93,8 @@ fn last_event(options: &KafkaOptions, departments: &Departments) -> Result<(Head
         })
     })?;
     let last = tails.into_iter().flatten().max_by_key(|head| head.position);
-    Ok((last.unwrap_or(Head::EMPTY), truncated))
+    Ok(LastEvent {
+        head: last.unwrap_or(Head::EMPTY),
+        truncated,
+    })
 }

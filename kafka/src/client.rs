@@ -173,9 +173,25 @@ pub enum Error {
         /// librdkafka's words.
         cause: String,
     },
-    /// The brokers refuse TLS, login or rights; the operator must act.
-    #[error("{what}: refused by the brokers: {cause}")]
+    /// The brokers refuse the login; the operator must act.
+    #[error("{what}: login refused by the brokers: {cause}")]
     Auth {
+        /// What was tried.
+        what: String,
+        /// librdkafka's words.
+        cause: String,
+    },
+    /// No TLS connection comes about; the operator must act.
+    #[error("{what}: no TLS connection to the brokers: {cause}")]
+    Tls {
+        /// What was tried.
+        what: String,
+        /// What is wrong with the certificate, else librdkafka's words.
+        cause: String,
+    },
+    /// The user may not do this; the operator must act.
+    #[error("{what}: not allowed by the brokers: {cause}")]
+    Rights {
         /// What was tried.
         what: String,
         /// librdkafka's words.
@@ -267,13 +283,15 @@ impl Error {
             Some(
                 Code::Authentication
                 | Code::SaslAuthenticationFailed
-                | Code::SSL
-                | Code::UnsupportedSASLMechanism
-                | Code::TopicAuthorizationFailed
+                | Code::UnsupportedSASLMechanism,
+            ) => Self::Auth { what, cause },
+            Some(Code::SSL) => Self::Tls { what, cause },
+            Some(
+                Code::TopicAuthorizationFailed
                 | Code::GroupAuthorizationFailed
                 | Code::ClusterAuthorizationFailed
                 | Code::TransactionalIdAuthorizationFailed,
-            ) => Self::Auth { what, cause },
+            ) => Self::Rights { what, cause },
             Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
                 Self::TopicMissing(what)
             }
@@ -290,9 +308,10 @@ impl Error {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::Config { .. } => ErrorCode::InvalidConfig,
-            Self::Unreachable { .. } | Self::Auth { .. } | Self::TopicMissing(_) => {
-                ErrorCode::BrokerUnreachable
-            }
+            Self::Unreachable { .. } | Self::TopicMissing(_) => ErrorCode::BrokerUnreachable,
+            Self::Auth { .. } => ErrorCode::BrokerAuth,
+            Self::Tls { .. } => ErrorCode::TlsFailed,
+            Self::Rights { .. } => ErrorCode::MissingRights,
             Self::Ahead { .. } => ErrorCode::TopicAhead,
             Self::Diverged { .. } => ErrorCode::LedgerDiverged,
             Self::Fenced | Self::Internal { .. } => ErrorCode::Internal,
@@ -305,8 +324,10 @@ impl Error {
         let problem = Problem::new(self.code(), self.to_string());
         match self {
             Self::Config { name, .. } => problem.field(name.clone()),
-            Self::Auth { .. } => problem.remedy("correct the TLS and SASL settings or the rights"),
-            Self::TopicMissing(_) => problem.remedy("create the topic, or let the engine do it"),
+            Self::TopicMissing(_) => problem.remedy(
+                "create the topic, or let the engine do it; a user without the right to \
+                 describe a topic does not see it",
+            ),
             Self::Ahead { topics, ledger } => problem
                 .found(topics.to_string())
                 .expected(format!("at most {ledger}")),
@@ -314,8 +335,27 @@ impl Error {
                 expected, found, ..
             } => problem.found(found).expected(expected),
             Self::Fenced => problem.remedy("let the other engine work, or stop it, then restart"),
-            Self::Unreachable { .. } | Self::Internal { .. } => problem,
+            Self::Unreachable { .. }
+            | Self::Auth { .. }
+            | Self::Tls { .. }
+            | Self::Rights { .. }
+            | Self::Internal { .. } => problem,
         }
+    }
+
+    /// Says which brokers, unless the cause does already.
+    fn at(mut self, brokers: &str) -> Self {
+        if let Self::Unreachable { cause, .. }
+        | Self::Auth { cause, .. }
+        | Self::Tls { cause, .. }
+        | Self::Rights { cause, .. } = &mut self
+            && !brokers
+                .split(',')
+                .any(|broker| cause.contains(broker.trim()))
+        {
+            *cause = format!("{brokers}: {cause}");
+        }
+        self
     }
 
     /// Whether time alone may heal it.
@@ -324,30 +364,74 @@ impl Error {
             self,
             Self::Unreachable { .. }
                 | Self::Auth { .. }
+                | Self::Tls { .. }
+                | Self::Rights { .. }
                 | Self::TopicMissing(_)
                 | Self::Internal { .. }
         )
     }
 }
 
-/// Sends librdkafka's log to `tracing` and remembers a refusal, which it reports only here while
-/// the call that suffers from it just times out.
+/// Sends librdkafka's log to `tracing` and remembers what it says about its connections, which it
+/// reports only here while the call that suffers from it just times out.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Context {
-    refusal: Arc<Mutex<Option<String>>>,
+    brokers: Arc<str>,
+    heard: Arc<Mutex<Heard>>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    /// A refusal of TLS or login.
+    refusal: Option<Error>,
+    /// Why the last connection ended.
+    disconnect: Option<String>,
+    /// Not one broker is left.
+    all_down: bool,
 }
 
 impl Context {
+    pub(crate) fn of(options: &KafkaOptions) -> Self {
+        Self {
+            brokers: options.brokers.as_str().into(),
+            heard: Arc::default(),
+        }
+    }
+
+    fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The error of a call, or the refusal behind it.
     pub(crate) fn explain(&self, what: &str, error: &KafkaError) -> Error {
-        let refusal = self
-            .refusal
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        match (Error::kafka(what, error), refusal) {
-            (Error::Unreachable { what, .. }, Some(cause)) => Error::Auth { what, cause },
+        let heard = self.heard();
+        let error = match (Error::kafka(what, error), &heard.refusal) {
+            (Error::Unreachable { what, .. }, Some(refusal)) => refusal.clone().about(what),
+            (Error::Unreachable { what, mut cause }, None) => {
+                if let Some(disconnect) = &heard.disconnect {
+                    cause = format!("{cause}; {disconnect}");
+                }
+                Error::Unreachable { what, cause }
+            }
             (error, _) => error,
+        };
+        error.at(&self.brokers)
+    }
+
+    /// The refusal, once every broker has refused: waiting does not help then.
+    pub(crate) fn refused(&self) -> Option<Error> {
+        let heard = self.heard();
+        let refusal = heard.refusal.clone().filter(|_| heard.all_down)?;
+        Some(refusal.at(&self.brokers))
+    }
+}
+
+impl Error {
+    fn about(self, what: String) -> Self {
+        match self {
+            Self::Auth { cause, .. } => Self::Auth { what, cause },
+            Self::Tls { cause, .. } => Self::Tls { what, cause },
+            other => other,
         }
     }
 }
@@ -365,9 +449,17 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "kafka client error");
-        if matches!(Error::kafka("", &error), Error::Auth { .. }) {
-            let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
-            *refusal = Some(reason.chars().take(300).collect());
+        let cause: String = reason.chars().take(300).collect();
+        let mut heard = self.heard();
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            heard.all_down = true;
+            return;
+        }
+        match Error::kafka("", &error) {
+            Error::Auth { what, .. } => heard.refusal = Some(Error::Auth { what, cause }),
+            Error::Tls { what, .. } => heard.refusal = Some(Error::Tls { what, cause }),
+            Error::Unreachable { .. } => heard.disconnect = Some(cause),
+            _ => {}
         }
     }
 }

@@ -86,24 +86,20 @@ impl KafkaLog {
     /// The last committed position on the topics; 0 if they are empty.
     ///
     /// # Errors
-    /// [`LogError::Unreachable`] if the brokers are.
-    pub async fn end(&self) -> Result<Position, LogError> {
+    /// [`Error`] if the brokers cannot be reached, or refuse.
+    pub async fn end(&self) -> Result<Position, Error> {
         let inner = Arc::clone(&self.inner);
-        blocking(move || {
+        let end = move || {
             let (options, departments) = {
                 let inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
                 (inner.options.clone(), inner.departments.clone())
             };
-            let reader = open_reader(&options, &departments).map_err(|e| log_error(&e))?;
-            let tails = offsets::tails(&reader, |message| record::position(message).ok());
-            let last = tails
-                .map_err(|e| log_error(&e))?
-                .into_iter()
-                .flatten()
-                .max();
-            Ok(last.unwrap_or(Position::START))
-        })
-        .await
+            let reader = open_reader(&options, &departments)?;
+            let tails = offsets::tails(&reader, |message| record::position(message).ok())?;
+            Ok(tails.into_iter().flatten().max().unwrap_or(Position::START))
+        };
+        let joined = tokio::task::spawn_blocking(end).await;
+        joined.map_err(|e| Error::internal("read topics", e))?
     }
 }
 
@@ -134,9 +130,11 @@ async fn blocking<T: Send + 'static>(
 
 fn log_error(error: &Error) -> LogError {
     match error {
-        Error::Unreachable { .. } | Error::Auth { .. } | Error::TopicMissing(_) => {
-            LogError::Unreachable(error.to_string())
-        }
+        Error::Unreachable { .. }
+        | Error::Auth { .. }
+        | Error::Tls { .. }
+        | Error::Rights { .. }
+        | Error::TopicMissing(_) => LogError::Unreachable(error.to_string()),
         other => LogError::Internal(other.to_string()),
     }
 }
@@ -233,18 +231,27 @@ impl Open {
         let mut heard = Instant::now();
         let mut gap: Option<(Instant, bool)> = None;
         while events.len() < limit {
-            if self.poll_lanes(false)? {
-                heard = Instant::now();
-            }
-            if let Some(decoded) = self.take_next()? {
+            // mostly the next event is there, and its lane is the only one that has to be asked
+            if let Some((index, decoded)) = self.take_next()? {
                 let fingerprint = decoded.event.header.schema_fingerprint;
-                schema_ids.insert(SchemaIdSeen {
+                let seen = SchemaIdSeen {
                     id: decoded.schema_id,
                     fingerprint,
-                });
+                };
+                // looking costs less than inserting what is there
+                if !schema_ids.contains(&seen) {
+                    schema_ids.insert(seen);
+                }
                 self.cursor = decoded.event.position();
                 events.push(decoded.event);
                 gap = None;
+                if self.poll_lane(index)? {
+                    heard = Instant::now();
+                }
+                continue;
+            }
+            if self.poll_lanes(false)? {
+                heard = Instant::now();
                 continue;
             }
             if self
@@ -310,54 +317,60 @@ impl Open {
     /// Partitions that told their end are asked only if `ended_too`: asking costs.
     fn poll_lanes(&mut self, ended_too: bool) -> Result<bool, LogError> {
         let mut any = false;
-        for (index, lane) in self.lanes.iter_mut().enumerate() {
-            if lane.head.is_some() || (lane.ended && !ended_too) {
-                continue;
-            }
-            match self.reader.poll(index).map_err(|e| log_error(&e))? {
-                Polled::Nothing => {}
-                Polled::End => {
-                    lane.ended = true;
-                    any = true;
-                }
-                Polled::Record(message) => {
-                    any = true;
-                    let decoded = record::decode(&message).map_err(|error| {
-                        Poison { error: &error }.emit();
-                        LogError::Malformed {
-                            after: self.cursor,
-                            cause: error.to_string(),
-                        }
-                    })?;
-                    let position = decoded.event.position();
-                    let name = || self.reader.partitions[index].to_string();
-                    if position <= lane.last {
-                        let order = chain::check_partition_order(&name(), lane.last, position);
-                        let cause = order.err().map_or_else(String::new, |e| e.to_string());
-                        return Err(LogError::Malformed {
-                            after: self.cursor,
-                            cause,
-                        });
-                    }
-                    lane.last = position;
-                    lane.ended = false;
-                    lane.next_offset = rdkafka::Message::offset(&message) + 1;
-                    lane.head = Some(decoded);
-                }
+        for index in 0..self.lanes.len() {
+            let lane = &self.lanes[index];
+            if lane.head.is_none() && (!lane.ended || ended_too) {
+                any |= self.poll_lane(index)?;
             }
         }
         Ok(any)
     }
 
-    /// The event that must follow, if one of the heads is it.
-    fn take_next(&mut self) -> Result<Option<Decoded>, LogError> {
+    /// Fills the empty head of one partition; whether anything came.
+    fn poll_lane(&mut self, index: usize) -> Result<bool, LogError> {
+        let lane = &mut self.lanes[index];
+        match self.reader.poll(index).map_err(|e| log_error(&e))? {
+            Polled::Nothing => Ok(false),
+            Polled::End => {
+                lane.ended = true;
+                Ok(true)
+            }
+            Polled::Record(message) => {
+                let decoded = record::decode(&message).map_err(|error| {
+                    Poison { error: &error }.emit();
+                    LogError::Malformed {
+                        after: self.cursor,
+                        cause: error.to_string(),
+                    }
+                })?;
+                let position = decoded.event.position();
+                if position <= lane.last {
+                    let name = self.reader.partitions[index].to_string();
+                    let order = chain::check_partition_order(&name, lane.last, position);
+                    let cause = order.err().map_or_else(String::new, |e| e.to_string());
+                    return Err(LogError::Malformed {
+                        after: self.cursor,
+                        cause,
+                    });
+                }
+                lane.last = position;
+                lane.ended = false;
+                lane.next_offset = rdkafka::Message::offset(&message) + 1;
+                lane.head = Some(decoded);
+                Ok(true)
+            }
+        }
+    }
+
+    /// The event that must follow, and its partition, if one of the heads is it.
+    fn take_next(&mut self) -> Result<Option<(usize, Decoded)>, LogError> {
         let expected = self.cursor.next();
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             let Some(position) = lane.head.as_ref().map(|head| head.event.position()) else {
                 continue;
             };
             if position == expected {
-                return Ok(lane.head.take());
+                return Ok(lane.head.take().map(|decoded| (index, decoded)));
             }
             if position < expected {
                 let at = &self.reader.partitions[index];

@@ -13,6 +13,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client::{Context, Error, KafkaOptions};
+use crate::reach;
 
 /// At most so long without any answer before a reader gives up.
 pub(crate) const IDLE_MAX: Duration = Duration::from_secs(30);
@@ -24,9 +25,17 @@ pub(crate) const REQUEST_MAX: Duration = Duration::from_secs(10);
 const SETTLING_MAX: Duration = Duration::from_secs(5);
 
 /// Asks again while the cluster is settling.
-#[allow(clippy::disallowed_methods)] // only on threads that may block
 pub(crate) fn settled<T>(ask: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
-    let deadline = Instant::now() + SETTLING_MAX;
+    settled_within(SETTLING_MAX, ask)
+}
+
+/// Asks again while the cluster is settling, for so long.
+#[allow(clippy::disallowed_methods)] // only on threads that may block
+pub(crate) fn settled_within<T>(
+    limit: Duration,
+    ask: impl Fn() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let deadline = Instant::now() + limit;
     loop {
         match ask() {
             Err(Error::Unreachable { .. } | Error::TopicMissing(_))
@@ -100,7 +109,7 @@ impl PartitionReader {
         topics: &[String],
         fetch_bytes: u32,
     ) -> Result<Self, Error> {
-        let context = Context::default();
+        let context = Context::of(options);
         let mut config = options.config()?;
         config
             // needed to assign; it never joins
@@ -119,6 +128,7 @@ impl PartitionReader {
             .create_with_context(context.clone())
             .map_err(|e| Error::kafka("consumer", &e))?;
         let consumer = Arc::new(consumer);
+        reach::wait(options, &consumer)?;
         let partitions = settled(|| partitions_of(&consumer, &context, topics))?;
         let signal = Arc::new(Signal::default());
         let mut queues = Vec::with_capacity(partitions.len());

@@ -47,6 +47,19 @@ impl Restarted<'_> {
     }
 }
 
+/// The group gave this engine other work.
+pub(crate) struct Assigned<'a> {
+    pub(crate) units: &'a std::collections::BTreeSet<String>,
+}
+
+impl Assigned<'_> {
+    pub(crate) fn emit(&self) {
+        metrics::gauge!("sovereign_work_units").set(as_f64(self.units.len() as u64));
+        metrics::counter!("sovereign_work_changes_total").increment(1);
+        tracing::info!(units = ?self.units, "work assigned");
+    }
+}
+
 /// A record that is no event.
 pub(crate) struct Poison<'a> {
     pub(crate) error: &'a crate::RecordError,
@@ -56,6 +69,23 @@ impl Poison<'_> {
     pub(crate) fn emit(&self) {
         metrics::counter!("sovereign_records_poison_total").increment(1);
         tracing::warn!(error = %self.error, "record is no event");
+    }
+}
+
+/// A record became a dead letter.
+pub(crate) struct DeadLetter<'a> {
+    pub(crate) letter: &'a crate::dead_letters::Letter,
+}
+
+impl DeadLetter<'_> {
+    pub(crate) fn emit(&self) {
+        metrics::counter!("sovereign_dead_letters_written_total").increment(1);
+        let (origin, failing) = (&self.letter.origin, &self.letter.failing);
+        tracing::warn!(
+            id = %self.letter.id, group = self.letter.group, topic = origin.topic,
+            partition = origin.partition, offset = origin.offset, code = failing.code,
+            attempts = failing.attempts, "record becomes a dead letter"
+        );
     }
 }
 

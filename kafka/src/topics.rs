@@ -1,11 +1,11 @@
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use sovereign_schemas::Departments;
 
 use crate::client::{Context, Error, KafkaOptions};
+use crate::reach;
 
 /// Topic names that scripts rely on, without the namespace.
 pub mod names {
@@ -13,14 +13,22 @@ pub mod names {
     pub const COMMANDS: &str = "commands";
     /// Their outcomes.
     pub const COMMANDS_REPLY: &str = "commands.reply";
-    /// Records that could not be read.
+    /// Records that a consumer group could not decode or process.
     pub const DEAD_LETTER: &str = "dead-letter";
+    /// What became of each of them: compacted, one partition.
+    pub const DEAD_LETTER_STATE: &str = "dead-letter.state";
+    /// Those that are given back to their groups.
+    pub const DEAD_LETTER_RETRY: &str = "dead-letter.retry";
     /// The relay's checkpoint: compacted, one partition.
     pub const RELAY: &str = "sovereign.relay";
+    /// Never written to: its partitions are the work that engines divide among them.
+    pub const WORK: &str = "sovereign.work";
 }
 
 /// At most so many bytes in one record: a payload of 1 MiB, its headers and room to spare; 4 MiB.
 pub(crate) const RECORD_BYTES_MAX: &str = "4194304";
+/// At most so many bytes in a dead letter, which may be of a topic that takes more than ours: 16 MiB.
+const LETTER_BYTES_MAX: &str = "16777216";
 
 /// How topics are created; existing ones are left as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,20 +62,25 @@ pub struct TopicsReport {
 
 type Config = &'static [(&'static str, &'static str)];
 
-/// Creates what is missing of the departments' topics, `commands`, `commands.reply`,
-/// `dead-letter` and the relay's checkpoint topic. Safe to repeat.
+/// Creates what is missing of the departments' topics, `commands`, `commands.reply`, the three
+/// topics of dead letters and the relay's checkpoint topic. Safe to repeat.
 ///
 /// Events stay for ever (`retention.ms=-1`): a topic is a copy that the ledger can be compared
 /// with.
 ///
 /// # Errors
-/// [`Error::Unreachable`], [`Error::Auth`], or [`Error::Internal`] naming the topic.
+/// [`Error::Unreachable`], [`Error::Tls`], [`Error::Auth`]; [`Error::Rights`] or
+/// [`Error::Internal`] naming the topic.
 pub async fn ensure_topics(
     options: &KafkaOptions,
     departments: &Departments,
     settings: &TopicSettings,
 ) -> Result<TopicsReport, Error> {
-    let context = Context::default();
+    let context = Context::of(options);
+    let reached = options.clone();
+    tokio::task::spawn_blocking(move || reach::check(&reached))
+        .await
+        .map_err(|e| Error::internal("connect", e))??;
     let admin: AdminClient<Context> = options
         .config()?
         .create_with_context(context.clone())
@@ -87,10 +100,20 @@ pub async fn ensure_topics(
         .iter()
         .map(|d| (options.topic(&d.topic()), settings.partitions, kept))
         .collect();
-    for name in [names::COMMANDS, names::COMMANDS_REPLY, names::DEAD_LETTER] {
+    let letters: Config = &[
+        ("retention.ms", "-1"),
+        ("cleanup.policy", "delete"),
+        ("max.message.bytes", LETTER_BYTES_MAX),
+    ];
+    for name in [names::COMMANDS, names::COMMANDS_REPLY] {
         wanted.push((options.topic(name), settings.partitions, kept));
     }
-    wanted.push((options.topic(names::RELAY), 1, compacted));
+    for name in [names::DEAD_LETTER, names::DEAD_LETTER_RETRY] {
+        wanted.push((options.topic(name), settings.partitions, letters));
+    }
+    for name in [names::DEAD_LETTER_STATE, names::RELAY] {
+        wanted.push((options.topic(name), 1, compacted));
+    }
     let topics: Vec<NewTopic<'_>> = wanted
         .iter()
         .map(|(name, partitions, config)| {
@@ -109,17 +132,34 @@ pub async fn ensure_topics(
         .await
         .map_err(|e| context.explain("create topics", &e))?;
     let mut report = TopicsReport::default();
+    let mut not_allowed = Vec::new();
     for result in results {
         match result {
             Ok(name) => report.created.push(name),
-            Err((name, RDKafkaErrorCode::TopicAlreadyExists)) => report.existing.push(name),
-            Err((name, code)) => return Err(refused(&name, code)),
+            Err((name, Code::TopicAlreadyExists)) => report.existing.push(name),
+            Err((name, Code::TopicAuthorizationFailed)) => not_allowed.push(name),
+            Err((name, code)) => return Err(refused(&context, &name, code)),
         }
     }
-    Ok(report)
+    if not_allowed.is_empty() {
+        return Ok(report);
+    }
+    // who may not create is told so also about topics that are there, which is all we need
+    let (options, asked) = (options.clone(), not_allowed.clone());
+    let missing = tokio::task::spawn_blocking(move || reach::missing(&options, &asked));
+    match missing
+        .await
+        .map_err(|e| Error::internal("metadata", e))??
+    {
+        Some(name) => Err(refused(&context, &name, Code::TopicAuthorizationFailed)),
+        None => {
+            report.existing.append(&mut not_allowed);
+            Ok(report)
+        }
+    }
 }
 
-fn refused(name: &str, code: Code) -> Error {
+fn refused(context: &Context, name: &str, code: Code) -> Error {
     let what = format!("create topic {name}");
-    Error::kafka(&what, &rdkafka::error::KafkaError::AdminOp(code))
+    context.explain(&what, &rdkafka::error::KafkaError::AdminOp(code))
 }

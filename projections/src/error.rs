@@ -9,6 +9,8 @@ pub enum DatabaseFault {
     Unreachable,
     /// It refuses the login: the user must correct it.
     Auth,
+    /// The role may not do this, or the database takes no writes: the operator must grant it.
+    Rights,
     /// No room on its disk: the operator must free some.
     DiskFull,
     /// It took too long.
@@ -44,6 +46,7 @@ impl DatabaseError {
         match self.fault {
             DatabaseFault::Unreachable => ErrorCode::DatabaseUnreachable,
             DatabaseFault::Auth => ErrorCode::DatabaseAuth,
+            DatabaseFault::Rights => ErrorCode::MissingRights,
             DatabaseFault::DiskFull => ErrorCode::DiskFull,
             DatabaseFault::TimedOut => ErrorCode::TimedOut,
             DatabaseFault::Data | DatabaseFault::Other => ErrorCode::ProjectionFailed,
@@ -85,6 +88,7 @@ impl From<sqlx::Error> for DatabaseError {
 fn fault_of(state: &str) -> DatabaseFault {
     match (state, state.get(..2).unwrap_or_default()) {
         ("53100", _) => DatabaseFault::DiskFull,
+        ("42501" | "25006", _) => DatabaseFault::Rights,
         ("57014" | "55P03" | "25P03", _) => DatabaseFault::TimedOut,
         (_, "28") => DatabaseFault::Auth,
         (_, "08" | "53" | "57" | "40" | "3D") => DatabaseFault::Unreachable,
@@ -118,6 +122,14 @@ pub enum ProjectionError {
         view: &'static str,
         /// Its version.
         version: u32,
+    },
+    /// Operator: a version of a view is not there, or not far enough, to be switched to or read.
+    #[error("view {view} is not ready: {reason}")]
+    NotReady {
+        /// The view.
+        view: String,
+        /// What is in the way.
+        reason: String,
     },
     /// External or operator: Postgres.
     #[error(transparent)]
@@ -176,6 +188,13 @@ impl From<sqlx::Error> for ProjectionError {
 }
 
 impl ProjectionError {
+    pub(crate) fn not_ready(view: &str, reason: impl Into<String>) -> Self {
+        Self::NotReady {
+            view: view.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
     /// The stable name.
     #[must_use]
     pub const fn code(&self) -> ErrorCode {
@@ -183,6 +202,7 @@ impl ProjectionError {
             Self::UnknownView(_) => ErrorCode::InvalidUsage,
             Self::DatabaseUrl => ErrorCode::InvalidConfig,
             Self::SchemaTooNew { .. } => ErrorCode::SchemaTooNew,
+            Self::NotReady { .. } => ErrorCode::ViewNotReady,
             Self::Database(cause) => cause.code(),
             Self::Log {
                 cause: LogError::Unreachable(_),

@@ -14,10 +14,13 @@
 mod database;
 mod error;
 mod invariant;
+mod port;
 mod projector;
 mod reader;
+mod set;
 mod store;
-mod table;
+#[doc(hidden)]
+pub mod table;
 mod view;
 mod views;
 
@@ -27,11 +30,17 @@ mod chain;
 
 pub use error::{DatabaseError, DatabaseFault, ProjectionError};
 pub use invariant::{CheckError, ViewDifference, check_view_equals_fold, fold_log};
-pub use projector::{Projector, ProjectorHandle, ViewHealth, ViewsHealth, ViewsOptions};
+pub use port::{Checkpoint, Role, ViewDatabase};
+pub use projector::{
+    Activity, Progress, Projector, ProjectorHandle, ViewHealth, ViewWatch, ViewsHealth,
+    ViewsOptions, run_view,
+};
 pub use reader::{
     ApprovalsFilter, Listing, Page, TradeTotals, TradesFilter, ViewsReader, ViewsSnapshot,
 };
-pub use store::{Checkpoint, ViewsStore};
+pub(crate) use set::Definition;
+pub use set::ViewSet;
+pub use store::{Build, Switched, ViewsStore};
 pub use view::{FoldError, View};
 pub use views::{
     AgentRow, Agents, ApprovalRow, ApprovalStatus, Approvals, DepartmentRow, Departments, TradeRow,

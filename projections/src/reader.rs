@@ -3,15 +3,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sovereign_schemas::{Decimal, EventLog, Position};
-use sqlx::postgres::{PgArguments, PgPool, PgPoolOptions, PgRow};
-use sqlx::query::Query;
+use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
 use sqlx::{Executor as _, Postgres, Row as _, Transaction};
 
 use crate::database::Database;
 use crate::invariant::{self, CheckError};
-use crate::store::Checkpoint;
-use crate::table::{Field, Stored, select_list};
-use crate::views::with_view;
+use crate::port::Checkpoint;
+use crate::store::{self, Build};
+use crate::table::{Field, Statement, Stored, select_list, select_list_of};
 use crate::{
     AgentRow, Agents, ApprovalRow, ApprovalStatus, Approvals, DepartmentRow, Departments,
     ProjectionError, TradeRow, TradeStatus, Trades, View,
@@ -74,6 +73,9 @@ pub struct ApprovalsFilter {
 pub struct Listing<R> {
     /// Every event up to here is in the rows, and none after it.
     pub position: Position,
+    /// Version of the view that the rows are of: the one that serves. Columns that it does not
+    /// have are null.
+    pub version: u32,
     /// In the order of their keys.
     pub rows: Vec<R>,
     /// Whether more rows follow; ask again with the last key as [`Page::after`].
@@ -187,14 +189,21 @@ impl ViewsReader {
     /// all rows of the view in memory, twice.
     ///
     /// # Errors
-    /// [`CheckError`].
+    /// [`CheckError`]; [`ProjectionError::NotReady`] in it while a version serves that this
+    /// program does not know.
     pub async fn verify(
         &self,
         view: &str,
         log: &mut dyn EventLog,
     ) -> Result<Checkpoint, CheckError> {
         let mut snapshot = self.snapshot().await?;
-        with_view!(view, V => snapshot.verify_view::<V>(log).await)?
+        match view {
+            Agents::NAME => snapshot.verify::<Agents>(log).await,
+            Trades::NAME => snapshot.verify::<Trades>(log).await,
+            Approvals::NAME => snapshot.verify::<Approvals>(log).await,
+            Departments::NAME => snapshot.verify::<Departments>(log).await,
+            other => Err(ProjectionError::UnknownView(other.to_owned()).into()),
+        }
     }
 }
 
@@ -209,7 +218,8 @@ impl ViewsSnapshot {
     /// Agents, by id.
     ///
     /// # Errors
-    /// [`ProjectionError::NotMigrated`] or [`ProjectionError::Database`].
+    /// [`ProjectionError::NotReady`] if the view is not there, or if the version that serves lacks
+    /// a column that may not be null; [`ProjectionError::Database`].
     pub async fn agents(&mut self, page: &Page) -> Result<Listing<AgentRow>, ProjectionError> {
         let sql = "WHERE ($1::text IS NULL OR agent_id > $1) ORDER BY agent_id LIMIT $2";
         let after = page.after.clone();
@@ -273,7 +283,7 @@ impl ViewsSnapshot {
     /// # Errors
     /// As [`Self::agents`]; [`ProjectionError::Database`] also if a sum has more than 28 digits.
     pub async fn trade_totals(&mut self) -> Result<Listing<TradeTotals>, ProjectionError> {
-        let position = self.checkpoint::<Trades>().await?.position;
+        let serving = self.serving(Trades::NAME).await?;
         let counts: Vec<String> = TradeStatus::ALL
             .iter()
             .map(|s| format!("count(*) FILTER (WHERE status = '{0}') AS {0}", s.as_str()))
@@ -285,7 +295,7 @@ impl ViewsSnapshot {
              coalesce(sum(profit), 0)::text AS profit \
              FROM {} GROUP BY agent_id, currency ORDER BY agent_id, currency LIMIT {}",
             counts.join(", "),
-            TradeRow::TABLE,
+            serving.table(),
             PAGE_ROWS_MAX + 1,
         );
         let query = self.transaction.fetch_all(sqlx::query(&sql));
@@ -294,7 +304,8 @@ impl ViewsSnapshot {
         found.truncate(PAGE_ROWS_MAX as usize);
         let rows: Result<Vec<TradeTotals>, sqlx::Error> = found.iter().map(totals).collect();
         Ok(Listing {
-            position,
+            position: serving.position,
+            version: serving.version,
             rows: rows?,
             more,
         })
@@ -307,10 +318,10 @@ impl ViewsSnapshot {
     pub async fn approval_counts(
         &mut self,
     ) -> Result<(Position, BTreeMap<&'static str, i64>), ProjectionError> {
-        let position = self.checkpoint::<Approvals>().await?.position;
+        let serving = self.serving(Approvals::NAME).await?;
         let sql = format!(
             "SELECT count(*) FILTER (WHERE status = $1) FROM {}",
-            ApprovalRow::TABLE
+            serving.table()
         );
         let mut counts = BTreeMap::new();
         for status in ApprovalStatus::ALL {
@@ -319,16 +330,55 @@ impl ViewsSnapshot {
             let count = self.database.within("counting approvals", count).await?;
             counts.insert(status.as_str(), count.try_get(0)?);
         }
-        Ok((position, counts))
+        Ok((serving.position, counts))
     }
 
-    async fn checkpoint<V: View>(&mut self) -> Result<Checkpoint, ProjectionError> {
-        let find = Checkpoint::find::<V>(&mut self.transaction);
+    /// The build of a view that readers get: its version, and how far it has come.
+    ///
+    /// # Errors
+    /// [`ProjectionError::NotReady`] if the view is not there; [`ProjectionError::Database`].
+    pub async fn serving(&mut self, view: &str) -> Result<Build, ProjectionError> {
+        let find = store::serving(&mut self.transaction, view);
         let found = self.database.within("reading a checkpoint", find).await?;
-        found.ok_or(ProjectionError::NotMigrated {
-            view: V::NAME,
-            version: V::VERSION,
-        })
+        found.ok_or_else(|| ProjectionError::not_ready(view, "no version serves"))
+    }
+
+    /// Rows of any view, by key, all of them: of the version that serves, whichever this is.
+    ///
+    /// # Errors
+    /// As [`Self::agents`].
+    pub async fn rows<V: View>(&mut self) -> Result<Listing<V::Row>, ProjectionError>
+    where
+        V::Row: Stored,
+    {
+        let sql = format!("ORDER BY {} LIMIT $1", V::Row::KEY);
+        self.list::<V>(&sql, u32::MAX, |query| query).await
+    }
+
+    /// What to select, and from where: a version that another program made may have other
+    /// columns.
+    async fn source<V: View>(&mut self) -> Result<(Build, String), ProjectionError>
+    where
+        V::Row: Stored,
+    {
+        let serving = self.serving(V::NAME).await?;
+        let table = serving.table();
+        if serving.version == V::VERSION {
+            return Ok((serving, format!("{} FROM {table}", select_list::<V::Row>())));
+        }
+        let sql = "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass($1) \
+                   AND attnum > 0 AND NOT attisdropped";
+        let query = self.transaction.fetch_all(sqlx::query(sql).bind(&table));
+        let found = self.database.within("reading columns", query).await?;
+        let names: Result<Vec<String>, sqlx::Error> = found.iter().map(|r| r.try_get(0)).collect();
+        let columns = select_list_of::<V::Row>(&names?).map_err(|missing| {
+            let (theirs, ours) = (serving.version, V::VERSION);
+            let reason = format!(
+                "version {theirs} serves and has no column {missing}, which version {ours} has"
+            );
+            ProjectionError::not_ready(V::NAME, reason)
+        })?;
+        Ok((serving, format!("{columns} FROM {table}")))
     }
 
     /// `limit` is bound last; one row more is asked for, to know whether there are more.
@@ -336,17 +386,13 @@ impl ViewsSnapshot {
         &mut self,
         rest: &str,
         limit: u32,
-        bind: impl for<'q> FnOnce(Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments>,
+        bind: impl for<'q> FnOnce(Statement<'q>) -> Statement<'q>,
     ) -> Result<Listing<V::Row>, ProjectionError>
     where
         V::Row: Stored,
     {
-        let position = self.checkpoint::<V>().await?.position;
-        let sql = format!(
-            "SELECT {} FROM {} {rest}",
-            select_list::<V::Row>(),
-            V::Row::TABLE
-        );
+        let (serving, source) = self.source::<V>().await?;
+        let sql = format!("SELECT {source} {rest}");
         let query = bind(sqlx::query(&sql)).bind(i64::from(limit) + 1);
         let found = self.transaction.fetch_all(query);
         let found = self.database.within("reading a view", found).await?;
@@ -357,30 +403,33 @@ impl ViewsSnapshot {
             .map(V::Row::read)
             .collect();
         Ok(Listing {
-            position,
+            position: serving.position,
+            version: serving.version,
             rows: rows?,
             more,
         })
     }
 
-    async fn verify_view<V: View>(
+    /// Checks I5 for a whole view in this snapshot, as [`ViewsReader::verify`].
+    ///
+    /// # Errors
+    /// As [`ViewsReader::verify`].
+    pub async fn verify<V: View>(
         &mut self,
         log: &mut dyn EventLog,
     ) -> Result<Checkpoint, CheckError>
     where
         V::Row: Stored,
     {
-        let checkpoint = self.checkpoint::<V>().await?;
-        let sql = format!("SELECT {} FROM {}", select_list::<V::Row>(), V::Row::TABLE);
-        let found = self.transaction.fetch_all(sqlx::query(&sql));
-        let found = self.database.within("reading a view", found).await;
-        let found = found.map_err(ProjectionError::from)?;
-        let rows: Result<Vec<V::Row>, sqlx::Error> = found.iter().map(V::Row::read).collect();
-        let rows = rows.map_err(ProjectionError::from)?;
-        let position = checkpoint.position;
+        let serving = self.serving(V::NAME).await?;
+        if serving.version != V::VERSION {
+            let reason = format!("version {} serves", serving.version);
+            return Err(ProjectionError::not_ready(V::NAME, reason).into());
+        }
+        let rows = self.rows::<V>().await?.rows;
+        let (position, found) = (serving.position, serving.hash);
         let (expected, hash) = invariant::fold_log::<V>(log, position).await?;
-        if hash != checkpoint.hash {
-            let found = checkpoint.hash;
+        if hash != found {
             return Err(CheckError::Hash {
                 view: V::NAME,
                 position,
@@ -389,7 +438,7 @@ impl ViewsSnapshot {
             });
         }
         invariant::compare::<V>(position, expected, &rows)?;
-        Ok(checkpoint)
+        Ok(serving.checkpoint())
     }
 }
 

@@ -6,8 +6,8 @@ mod support;
 use std::time::Duration;
 
 use sovereign_projections::{
-    ApprovalStatus, ApprovalsFilter, CheckError, Page, ProjectionError, Projector, TradeStatus,
-    TradesFilter, VIEW_NAMES, ViewsOptions,
+    Activity, ApprovalStatus, ApprovalsFilter, CheckError, Page, ProjectionError, Projector,
+    TradeStatus, TradesFilter, VIEW_NAMES, ViewsOptions,
 };
 use sovereign_schemas::events::{AgentRegistered, TradeFilled, TradeProposed};
 use sovereign_schemas::{
@@ -178,6 +178,8 @@ fn a_poisoned_event_stops_its_own_view_only_and_the_view_goes_on_after_the_fix()
         .await;
         for other in ["agents", "approvals", "departments"] {
             views.rebuild(other).await.unwrap();
+            until(&views, other, |h| h.building.is_some()).await;
+            until(&views, other, |h| h.building.is_none()).await;
         }
         until_at(&views, ledger.head()).await;
         database.check(&ledger).await;
@@ -255,11 +257,11 @@ fn a_rebuilt_view_equals_the_fold_again_whoever_asked_for_it() {
         views.rebuild("trades").await.unwrap();
         database.store().rebuild("agents").await.unwrap();
         for view in ["trades", "agents"] {
-            let at_end = async || database.store().checkpoint(view).await.unwrap();
-            while at_end().await.position != ledger.head() {
+            let serving = async || database.store().checkpoint(view).await.unwrap();
+            while serving().await.generation != 1 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            assert_eq!(at_end().await.generation, 1);
+            assert_eq!(serving().await.position, ledger.head());
         }
         database.check(&ledger).await;
         let error = views.rebuild("nothing").await.unwrap_err();
@@ -289,6 +291,42 @@ fn two_processes_on_one_database_write_each_batch_once() {
 }
 
 #[test]
+fn a_view_that_is_not_assigned_is_left_to_another_process() {
+    with_database(|database| async move {
+        database.store().migrate().await.unwrap();
+        let all = Chain::busy(60).events;
+        let ledger = Ledger::new(&all[..200]);
+        let (one, two) = (database.start(&ledger), database.start(&ledger));
+        let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+        one.assign(&names(&["agents", "trades"]));
+        two.assign(&names(&["approvals", "departments", "no such view"]));
+        for _ in 0..1_000 {
+            one.assign(&names(&["agents", "trades"]));
+        }
+        let standby = |h: &sovereign_projections::ViewHealth| h.activity == Activity::Standby;
+        until(&one, "departments", standby).await;
+        until(&two, "trades", standby).await;
+        ledger.replace(&all);
+        for views in [&one, &two] {
+            until_at(views, ledger.head()).await;
+        }
+        assert!(standby(&one.health(None).projections["departments"]));
+        database.check(&ledger).await;
+        // nobody has it: it stays where it is, and that is no failure of this process
+        two.assign(&names(&[]));
+        until(&two, "departments", standby).await;
+        database
+            .execute("UPDATE views.checkpoints SET position = 7 WHERE view = 'departments'")
+            .await;
+        let at_seven = |h: &sovereign_projections::ViewHealth| h.position == Position(7);
+        assert!(until(&two, "departments", at_seven).await.healthy);
+        assert!(until(&one, "departments", at_seven).await.healthy);
+        one.abort().await;
+        two.stop().await;
+    });
+}
+
+#[test]
 fn every_snapshot_belongs_to_its_position_even_during_rebuilds() {
     with_database(|database| async move {
         database.store().migrate().await.unwrap();
@@ -300,6 +338,7 @@ fn every_snapshot_belongs_to_its_position_even_during_rebuilds() {
         let views = Projector::start(options, ledger.tails()).unwrap();
         let reader = database.reader();
         let mut seen = std::collections::BTreeSet::new();
+        let mut before = Position::START;
         for round in 0..300 {
             if round % 40 == 20 {
                 views.rebuild("departments").await.unwrap();
@@ -315,7 +354,9 @@ fn every_snapshot_belongs_to_its_position_even_during_rebuilds() {
                     .iter()
                     .all(|t| t.last_position <= trades.position)
             );
-            seen.insert(departments.position);
+            assert!(departments.position >= before, "readers were thrown back");
+            before = departments.position;
+            seen.insert(before);
         }
         assert!(seen.len() > 5, "saw only {seen:?}");
         until_at(&views, ledger.head()).await;
@@ -425,7 +466,7 @@ fn views_wait_for_their_tables_and_refuse_those_of_a_newer_build() {
             error,
             ProjectionError::SchemaTooNew {
                 found: 99,
-                known: 1
+                known: 2
             }
         ));
         assert_eq!(error.code(), ErrorCode::SchemaTooNew);

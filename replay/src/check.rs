@@ -1,29 +1,11 @@
 //! The checks of single events that verification and replay share.
 
-use sovereign_schemas::avro::{DecodeError, EventGroup as _};
-use sovereign_schemas::events::{AgentEvent, ApprovalEvent, TradeEvent};
-use sovereign_schemas::{AggregateType, Digest, chain};
+use sovereign_schemas::AggregateType;
+use sovereign_schemas::avro::DecodeError;
+use sovereign_schemas::events::{AgentEventRef, ApprovalEventRef, ImportedEventRef, TradeEventRef};
 
 use crate::source::View;
 use crate::{Difference, What};
-
-/// I3 for one event after one with hash `previous`.
-pub(crate) fn link(
-    previous: &Digest,
-    event: &View<'_>,
-    scratch: &mut Vec<u8>,
-) -> Result<(), Difference> {
-    let hash = chain::hash(previous, event.header.bytes(scratch), event.payload);
-    if hash == event.hash {
-        return Ok(());
-    }
-    Err(Difference::new(
-        event.position,
-        What::Hash,
-        hash.to_string(),
-        event.hash.to_string(),
-    ))
-}
 
 /// Whether the payload is one event of an aggregate type.
 pub(crate) fn decodes(aggregate_type: AggregateType, event: &View<'_>) -> Result<(), DecodeError> {
@@ -34,10 +16,13 @@ pub(crate) fn decodes(aggregate_type: AggregateType, event: &View<'_>) -> Result
         ..
     } = *event;
     match aggregate_type {
-        AggregateType::Agent => AgentEvent::decode(event_type, event_version, payload).map(drop),
-        AggregateType::Trade => TradeEvent::decode(event_type, event_version, payload).map(drop),
+        AggregateType::Agent => AgentEventRef::decode(event_type, event_version, payload).map(drop),
+        AggregateType::Trade => TradeEventRef::decode(event_type, event_version, payload).map(drop),
         AggregateType::Approval => {
-            ApprovalEvent::decode(event_type, event_version, payload).map(drop)
+            ApprovalEventRef::decode(event_type, event_version, payload).map(drop)
+        }
+        AggregateType::Imported => {
+            ImportedEventRef::decode(event_type, event_version, payload).map(drop)
         }
     }
 }
@@ -52,10 +37,7 @@ pub(crate) fn undecodable(event: &View<'_>, error: &DecodeError) -> Difference {
     Difference::new(
         event.position,
         What::Undecodable,
-        format!(
-            "{} of version {event_version}",
-            printable(event_type.as_bytes())
-        ),
+        format!("{} of version {event_version}", printable(event_type)),
         error.to_string(),
     )
 }

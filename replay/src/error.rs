@@ -29,6 +29,8 @@ pub enum What {
     Undecodable,
     /// The recorded file as a whole is not what it was when written.
     Content,
+    /// An index of the ledger does not have what its rows have.
+    Index,
 }
 
 impl fmt::Display for What {
@@ -44,6 +46,7 @@ impl fmt::Display for What {
             Self::Schema => "schema",
             Self::Undecodable => "undecodable",
             Self::Content => "content",
+            Self::Index => "index",
         })
     }
 }
@@ -64,7 +67,8 @@ pub struct Difference {
 }
 
 impl Difference {
-    pub(crate) fn new(
+    /// One difference.
+    pub fn new(
         position: Position,
         what: What,
         expected: impl Into<String>,

@@ -2,16 +2,14 @@ use std::time::Instant;
 
 use serde::Serialize;
 use sovereign_aggregates::AnyState;
-use sovereign_schemas::avro::{DecodeError, EventGroup as _};
+use sovereign_schemas::Position;
 use sovereign_schemas::chain::Head;
-use sovereign_schemas::events::{AgentEvent, ApprovalEvent, TradeEvent};
-use sovereign_schemas::{Digest, Position};
 
 use crate::check::{self, printable};
-use crate::digest::{AggregateDigest, combine};
-use crate::pipeline::{Compare, Visitor, run};
-use crate::source::{View, aggregate_type};
-use crate::table::Table;
+use crate::digest::{AggregateDigest, combine, digests};
+use crate::pipeline::{Compare, Own, Visitor, run};
+use crate::source::aggregate_type;
+use crate::table::{Table, WINDOW};
 use crate::{Difference, Digests, Options, Range, ReplayError, RunManifest, Source, What};
 
 /// What a replay found.
@@ -42,54 +40,47 @@ pub struct ReplayReport {
 
 struct Fold {
     states: Table<AnyState>,
-    scratch: Vec<u8>,
 }
 
-fn apply(state: &mut AnyState, event: &View<'_>) -> Result<(), DecodeError> {
-    let View {
-        event_type,
-        event_version,
-        payload,
-        ..
-    } = *event;
+/// Something of a state that lies behind its first cache line.
+fn touch(state: &AnyState) -> u64 {
     match state {
-        AnyState::Agent(state) => {
-            state.evolve(&AgentEvent::decode(event_type, event_version, payload)?);
-        }
-        AnyState::Trade(state) => {
-            state.evolve(&TradeEvent::decode(event_type, event_version, payload)?);
-        }
-        AnyState::Approval(state) => {
-            state.evolve(&ApprovalEvent::decode(event_type, event_version, payload)?);
-        }
+        AnyState::Agent(agent) => agent.thoughts ^ agent.observed.len() as u64,
+        AnyState::Trade(trade) => trade.status as u64,
+        AnyState::Approval(_) | AnyState::Imported(_) => 0,
     }
-    Ok(())
 }
 
 impl Visitor for Fold {
     type Output = Vec<AggregateDigest>;
 
-    fn visit(&mut self, event: &View<'_>, previous: &Digest, key: u64) -> Result<(), Difference> {
-        check::link(previous, event, &mut self.scratch)?;
-        let state = self.states.advance(key, event, || {
-            let known = aggregate_type(event.aggregate_type).map(AnyState::new);
-            known.ok_or_else(|| {
-                Difference::new(
-                    event.position,
-                    What::Undecodable,
-                    "an aggregate type that this build knows",
-                    printable(event.aggregate_type),
-                )
-            })
-        })?;
-        apply(state, event).map_err(|error| check::undecodable(event, &error))
+    fn visit(&mut self, events: &Own<'_>) -> Result<(), Difference> {
+        for window in events.windows(WINDOW) {
+            let found = self.states.find_window(window.aggregates(), touch);
+            for ((event, key), found) in window.events().zip(found) {
+                let new = || {
+                    let known = aggregate_type(event.aggregate_type).map(AnyState::new);
+                    known.ok_or_else(|| {
+                        Difference::new(
+                            event.position,
+                            What::Undecodable,
+                            "an aggregate type that this build knows",
+                            printable(event.aggregate_type),
+                        )
+                    })
+                };
+                self.states
+                    .advance(found, key, &event, new)?
+                    .apply_datum(event.event_type, event.event_version, event.payload)
+                    .map_err(|error| check::undecodable(&event, &error))?;
+            }
+        }
+        Ok(())
     }
 
     fn finish(self) -> Self::Output {
         let entries = self.states.into_entries().into_iter();
-        entries
-            .map(|e| AggregateDigest::new(e.id, e.sequence, &e.value))
-            .collect()
+        digests(entries.map(|e| (e.name, e.sequence, e.value)))
     }
 }
 
@@ -119,7 +110,6 @@ pub async fn replay(
     let started = Instant::now();
     let make = |first: Position| Fold {
         states: Table::new(first != Position(1)),
-        scratch: Vec::with_capacity(256),
     };
     let mut source = source.into();
     let done = run(

@@ -12,6 +12,7 @@ mod error;
 mod export;
 mod file;
 mod fold;
+mod links;
 mod manifest;
 mod pipeline;
 mod range;

@@ -9,11 +9,14 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use foldhash::SharedSeed;
+use foldhash::quality::SeedableRandomState;
 use sovereign_schemas::chain::Head;
 use sovereign_schemas::{Digest, EventLog, LogError, Position};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::links::Links;
 use crate::source::{Chunk, Source, View};
 use crate::{Difference, Range, ReplayError, What};
 
@@ -43,14 +46,53 @@ impl Default for Options {
     }
 }
 
-/// What is done with each event.
+/// What is done with the events of one thread's aggregates, once their links are checked.
 pub(crate) trait Visitor: Send + 'static {
     type Output: Send + 'static;
 
-    /// `previous` is the hash of the event before, `key` a hash of the aggregate.
-    fn visit(&mut self, event: &View<'_>, previous: &Digest, key: u64) -> Result<(), Difference>;
+    /// Stops at the first difference.
+    fn visit(&mut self, events: &Own<'_>) -> Result<(), Difference>;
 
     fn finish(self) -> Self::Output;
+}
+
+/// Events of one thread's aggregates in a chunk, in order.
+pub(crate) struct Own<'a> {
+    chunk: &'a Chunk,
+    /// A hash of the aggregate of each event of the chunk.
+    keys: &'a [u64],
+    indices: &'a [u32],
+}
+
+impl<'a> Own<'a> {
+    pub(crate) fn windows(&self, length: usize) -> impl Iterator<Item = Own<'a>> {
+        let (chunk, keys) = (self.chunk, self.keys);
+        self.indices.chunks(length).map(move |indices| Own {
+            chunk,
+            keys,
+            indices,
+        })
+    }
+
+    /// Key, and type and id of the aggregate, of each event.
+    pub(crate) fn aggregates(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (u64, (&'a [u8], &'a [u8]))> + Clone + use<'a> {
+        let (chunk, keys) = (self.chunk, self.keys);
+        self.indices.iter().map(move |index| {
+            let index = *index as usize;
+            (keys[index], chunk.aggregate(index))
+        })
+    }
+
+    /// The events with their keys.
+    pub(crate) fn events(&self) -> impl Iterator<Item = (View<'a>, u64)> + use<'a> {
+        let (chunk, keys) = (self.chunk, self.keys);
+        self.indices.iter().map(move |index| {
+            let index = *index as usize;
+            (chunk.view(index), keys[index])
+        })
+    }
 }
 
 /// What the reader compares while it reads.
@@ -77,72 +119,95 @@ struct Feed {
     previous: Digest,
 }
 
-impl Feed {
-    /// Visits the events of thread `own` out of `threads`.
-    fn visit<V: Visitor>(
-        &self,
-        visitor: &mut V,
-        own: usize,
-        threads: usize,
-    ) -> Result<(), Difference> {
-        for (index, key) in self.keys.iter().enumerate() {
-            // the low bits choose within a thread's table
-            if threads > 1 && (key >> 32) as usize % threads != own {
-                continue;
-            }
-            let previous = if index == 0 {
-                self.previous
-            } else {
-                self.chunk.hash(index - 1)
-            };
-            visitor.visit(&self.chunk.view(index), &previous, *key)?;
+/// One thread's part of the work: some of the links, and the events of some of the aggregates.
+struct Part<V> {
+    visitor: V,
+    own: usize,
+    threads: usize,
+    links: Links,
+    indices: Vec<u32>,
+}
+
+impl<V: Visitor> Part<V> {
+    fn new(visitor: V, own: usize, threads: usize) -> Self {
+        Self {
+            visitor,
+            own,
+            threads,
+            links: Links::default(),
+            indices: Vec::new(),
         }
-        Ok(())
+    }
+
+    /// Checks its share of the links, then visits its aggregates' events up to the first link
+    /// that does not hold. A link needs no other, so its share is any stretch of the chunk.
+    fn take(&mut self, feed: &Feed) -> Result<(), Difference> {
+        let (own, threads, count) = (self.own, self.threads, feed.chunk.len());
+        let share = count * own / threads..count * (own + 1) / threads;
+        let broken = self.links.check(&feed.chunk, &feed.previous, share).err();
+        let end = broken.as_ref().map_or(count, |(index, _)| *index);
+        self.indices.clear();
+        // the low bits choose within a thread's table
+        let mine = |key: u64| threads == 1 || (key >> 32) as usize % threads == own;
+        let keys = feed.keys[..end].iter().zip(0_u32..);
+        self.indices
+            .extend(keys.filter(|(key, _)| mine(**key)).map(|(_, index)| index));
+        self.visitor.visit(&Own {
+            chunk: &feed.chunk,
+            keys: &feed.keys,
+            indices: &self.indices,
+        })?;
+        broken.map_or(Ok(()), |(_, found)| Err(found))
     }
 }
 
 type Finished<V> = (Option<Difference>, <V as Visitor>::Output);
 
 enum Workers<V: Visitor> {
-    Here(V),
+    Here(Box<Part<V>>),
     Threads {
         queues: Vec<mpsc::Sender<Arc<Feed>>>,
         tasks: Vec<JoinHandle<Finished<V>>>,
     },
 }
 
-/// Of two findings the first position counts; at one position the visitor's, since a broken link
-/// says more than a copy that differs.
-fn keep_first(reader: &mut Option<Difference>, visitor: Difference) {
-    if reader
-        .as_ref()
-        .is_none_or(|found| visitor.position <= found.position)
-    {
-        *reader = Some(visitor);
+/// Of two findings the first position counts; at one position the one that says more: a broken
+/// link more than what follows from the event, and that more than a copy that differs.
+fn keep_first(kept: &mut Option<Difference>, found: Difference) {
+    let rank = |difference: &Difference| {
+        let says = match difference.what {
+            What::Hash => 0,
+            What::Copy | What::Head => 2,
+            _ => 1,
+        };
+        (difference.position, says)
+    };
+    if kept.as_ref().is_none_or(|kept| rank(&found) < rank(kept)) {
+        *kept = Some(found);
     }
 }
 
 impl<V: Visitor> Workers<V> {
     fn start(threads: usize, damaged: &Arc<AtomicBool>, make: impl Fn() -> V) -> Self {
         if threads == 1 {
-            return Self::Here(make());
+            return Self::Here(Box::new(Part::new(make(), 0, 1)));
         }
         let (mut queues, mut tasks) = (Vec::new(), Vec::new());
         for own in 0..threads {
             let (sender, mut receiver) = mpsc::channel::<Arc<Feed>>(QUEUE_CHUNKS);
-            let (mut visitor, damaged) = (make(), Arc::clone(damaged));
+            let (mut part, damaged) = (Part::new(make(), own, threads), Arc::clone(damaged));
             queues.push(sender);
             tasks.push(tokio::task::spawn_blocking(move || {
                 let mut difference = None;
                 while let Some(feed) = receiver.blocking_recv() {
                     if difference.is_none() {
-                        difference = feed.visit(&mut visitor, own, threads).err();
+                        difference = part.take(&feed).err();
                     }
                     if difference.is_some() {
                         damaged.store(true, Ordering::Relaxed);
                     }
                 }
-                (difference, visitor.finish())
+                (difference, part.visitor.finish())
             }));
         }
         Self::Threads { queues, tasks }
@@ -150,8 +215,8 @@ impl<V: Visitor> Workers<V> {
 
     async fn feed(&mut self, feed: Feed) -> Result<(), ReplayError> {
         match self {
-            Self::Here(visitor) => {
-                feed.visit(visitor, 0, 1)?;
+            Self::Here(part) => {
+                part.take(&feed)?;
                 // whoever shares this thread gets its turn
                 tokio::task::yield_now().await;
             }
@@ -171,7 +236,7 @@ impl<V: Visitor> Workers<V> {
         difference: &mut Option<Difference>,
     ) -> Result<Vec<V::Output>, ReplayError> {
         match self {
-            Self::Here(visitor) => Ok(vec![visitor.finish()]),
+            Self::Here(part) => Ok(vec![part.visitor.finish()]),
             Self::Threads { queues, tasks } => {
                 drop(queues);
                 let mut outputs = Vec::with_capacity(tasks.len());
@@ -226,13 +291,19 @@ async fn start(
     }
 }
 
+/// A fast hash under a secret of this run: whoever made the log cannot aim at one place of a table.
+fn hasher() -> SeedableRandomState {
+    let secret = RandomState::new().hash_one(0_u64);
+    SeedableRandomState::with_seed(secret, SharedSeed::global_random())
+}
+
 struct Reading<'a, 'b, 'c, V: Visitor> {
     source: &'a mut Source<'b>,
     compare: Compare<'c>,
     last: Option<Position>,
     batch: usize,
     head: Head,
-    hasher: RandomState,
+    hasher: SeedableRandomState,
     workers: Workers<V>,
     scratch: Vec<u8>,
 }
@@ -422,7 +493,7 @@ pub(crate) async fn run<V: Visitor>(
             position: Position(first.0 - 1),
             hash: previous,
         },
-        hasher: RandomState::new(),
+        hasher: hasher(),
         workers: Workers::start(threads, &damaged, || make(first)),
         scratch: Vec::new(),
     };

@@ -96,6 +96,7 @@ pub struct Sample {
     previous: Digest,
     at_us: i64,
     header: Vec<u8>,
+    thought_bytes: usize,
 }
 
 impl Sample {
@@ -131,7 +132,15 @@ impl Sample {
             previous: Digest::ZERO,
             at_us: START_US,
             header: Vec::new(),
+            thought_bytes: 0,
         }
+    }
+
+    /// The same lives with thoughts of at least so many bytes.
+    #[must_use]
+    pub fn with_thoughts_of(mut self, bytes: usize) -> Self {
+        self.thought_bytes = bytes;
+        self
     }
 
     fn agent_event(&mut self, index: usize) -> Option<Payload> {
@@ -177,11 +186,15 @@ impl Sample {
 
     fn thought(&mut self) -> Option<Payload> {
         let (fast, slow) = (self.random.below(50_000), self.random.below(50_000));
-        let text = plain(&format!(
+        let mut text = format!(
             "the average of 10 days is {}, that of 30 days {}; the trend holds, so I go on",
             cents(fast),
             cents(slow)
-        ))?;
+        );
+        while text.len() < self.thought_bytes {
+            text.push_str("; volume is as usual, and no other bar says otherwise");
+        }
+        let text = plain(&text)?;
         Some(payload(DepartmentId::TRADER, &ThoughtRecorded { text }))
     }
 
@@ -383,6 +396,7 @@ impl Iterator for Sample {
             AggregateType::Agent => self.agent_event(index),
             AggregateType::Trade => self.trade_event(index),
             AggregateType::Approval => self.approval_event(index),
+            AggregateType::Imported => None,
         }?;
         self.recorded(index, payload)
     }

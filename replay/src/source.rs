@@ -113,10 +113,10 @@ impl<'a> Header<'a> {
 pub(crate) struct View<'a> {
     pub(crate) position: Position,
     pub(crate) sequence: u64,
-    /// UTF-8, as is the next; looked at as bytes they need no second check.
+    /// UTF-8, as are the next two; looked at as bytes they need no second check.
     pub(crate) aggregate_type: &'a [u8],
     pub(crate) aggregate_id: &'a [u8],
-    pub(crate) event_type: &'a str,
+    pub(crate) event_type: &'a [u8],
     pub(crate) event_version: u16,
     pub(crate) schema_fingerprint: [u8; 8],
     pub(crate) header: Header<'a>,
@@ -125,6 +125,7 @@ pub(crate) struct View<'a> {
 }
 
 impl Chunk {
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Events(events) => events.len(),
@@ -132,10 +133,12 @@ impl Chunk {
         }
     }
 
+    #[inline]
     fn slot(block: &Block, from: usize, index: usize) -> &Slot {
         &block.slots()[from + index]
     }
 
+    #[inline]
     pub(crate) fn position(&self, index: usize) -> Position {
         match self {
             Self::Events(events) => events[index].position(),
@@ -143,6 +146,7 @@ impl Chunk {
         }
     }
 
+    #[inline]
     pub(crate) fn hash(&self, index: usize) -> Digest {
         match self {
             Self::Events(events) => events[index].hash,
@@ -150,7 +154,26 @@ impl Chunk {
         }
     }
 
+    #[inline]
+    pub(crate) fn header(&self, index: usize) -> Header<'_> {
+        match self {
+            Self::Events(events) => Header::Decoded(&events[index].header),
+            Self::Block { block, from, .. } => {
+                Header::Bytes(block.header(Self::slot(block, *from, index)))
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn payload(&self, index: usize) -> &[u8] {
+        match self {
+            Self::Events(events) => &events[index].payload,
+            Self::Block { block, from, .. } => block.payload(Self::slot(block, *from, index)),
+        }
+    }
+
     /// Type and id of the aggregate.
+    #[inline]
     pub(crate) fn aggregate(&self, index: usize) -> (&[u8], &[u8]) {
         match self {
             Self::Events(events) => {
@@ -167,6 +190,7 @@ impl Chunk {
         }
     }
 
+    #[inline]
     pub(crate) fn view(&self, index: usize) -> View<'_> {
         match self {
             Self::Events(events) => {
@@ -176,7 +200,7 @@ impl Chunk {
                     sequence: event.header.sequence,
                     aggregate_type: event.header.aggregate_type.as_bytes(),
                     aggregate_id: event.header.aggregate_id.as_bytes(),
-                    event_type: &event.header.event_type,
+                    event_type: event.header.event_type.as_bytes(),
                     event_version: event.header.event_version,
                     schema_fingerprint: event.header.schema_fingerprint,
                     header: Header::Decoded(&event.header),

@@ -392,3 +392,83 @@ async fn progress_tells_each_position_reached() {
         .unwrap();
     assert_eq!(told, [Position(40), Position(80), Position(100)]);
 }
+
+#[tokio::test]
+async fn at_one_position_a_broken_link_is_named_before_what_follows_from_it() {
+    for index in [0, 3, 77, 149, 299] {
+        let mut events = sample::events(1, 300, 20);
+        // breaks link and sequence, which may be two threads' business
+        events[index].header.sequence += 1;
+        let found = finding(&events).await;
+        assert_eq!(
+            (found.position, found.what),
+            (Position(index as u64 + 1), What::Hash)
+        );
+    }
+}
+
+#[tokio::test]
+async fn first_of_several_faults_is_named_whichever_thread_meets_which() {
+    for (sequence, link) in [(60, 61), (61, 60), (10, 290), (290, 10), (120, 149)] {
+        let mut events = sample::events(1, 300, 20);
+        events[sequence].header.sequence += 1;
+        rechain(&mut events, sequence);
+        events[link].hash.0[0] ^= 1;
+        let found = finding(&events).await;
+        let expected = if sequence < link {
+            (Position(sequence as u64 + 1), What::Sequence)
+        } else {
+            (Position(link as u64 + 1), What::Hash)
+        };
+        assert_eq!((found.position, found.what), expected);
+    }
+}
+
+/// Whether a datum decodes, and whether both decoders say the same of it.
+macro_rules! decoders_agree {
+    ($event:expr, $payload:expr, $owned:ident, $borrowed:ident) => {{
+        let (name, version) = (&*$event.header.event_type, $event.header.event_version);
+        let owned = $owned::decode(name, version, $payload);
+        let borrowed = $borrowed::decode(name.as_bytes(), version, $payload);
+        match (&owned, borrowed) {
+            (Ok(owned), Ok(borrowed)) => assert_eq!(owned.borrowed(), borrowed),
+            (Err(owned), Err(borrowed)) => assert_eq!(*owned, borrowed),
+            (owned, borrowed) => panic!("{name}: {owned:?} but {borrowed:?}"),
+        }
+        owned.is_ok()
+    }};
+}
+
+#[test]
+fn borrowed_decoders_say_what_the_owned_ones_say_of_any_bytes() {
+    use sovereign_schemas::avro::EventGroup as _;
+    use sovereign_schemas::borrowed::ToBorrowed as _;
+    use sovereign_schemas::events::{
+        AgentEvent, AgentEventRef, ApprovalEvent, ApprovalEventRef, TradeEvent, TradeEventRef,
+    };
+    let mut random = sample::Random(5);
+    let mut counts = [0, 0];
+    for event in sample::events(3, 2_000, 50) {
+        for change in 0..20 {
+            let mut payload = event.payload.to_vec();
+            let at = random.below(payload.len() as u64 + 1) as usize;
+            match change {
+                0 => {}
+                1..14 => {
+                    if let Some(byte) = payload.get_mut(at) {
+                        *byte ^= 1 << random.below(8);
+                    }
+                }
+                14..17 => payload.truncate(at),
+                _ => payload.insert(at, random.below(256) as u8),
+            }
+            let good = match &*event.header.aggregate_type {
+                "agent" => decoders_agree!(event, &payload, AgentEvent, AgentEventRef),
+                "trade" => decoders_agree!(event, &payload, TradeEvent, TradeEventRef),
+                _ => decoders_agree!(event, &payload, ApprovalEvent, ApprovalEventRef),
+            };
+            counts[usize::from(good)] += 1;
+        }
+    }
+    assert!(counts.iter().all(|count| *count > 1_000), "{counts:?}");
+}

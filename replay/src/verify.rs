@@ -6,9 +6,9 @@ use sovereign_schemas::{Digest, EventHeader, EventLog, EventType, Position, cata
 
 use crate::check::{self, printable};
 use crate::fold::rate;
-use crate::pipeline::{Compare, Visitor, run};
+use crate::pipeline::{Compare, Own, Visitor, run};
 use crate::source::{Header, View};
-use crate::table::Table;
+use crate::table::{Table, WINDOW};
 use crate::{Difference, Options, Range, ReplayError, RunManifest, Source, What};
 
 /// What the log is held against, besides itself.
@@ -19,6 +19,9 @@ pub struct Expectations<'a> {
     pub previous_hash: Option<Digest>,
     /// A head that a second source names: the log must reach it, with that hash.
     pub head: Option<Head>,
+    /// Heads that somebody noted earlier: each position that lies in the range must have its hash.
+    /// If there is no last position, the log must reach all of them.
+    pub noted: Vec<Head>,
     /// A second copy that must be equal: header, payload and hash. Without a last position it
     /// must also end at the same event.
     pub copy: Option<&'a mut dyn EventLog>,
@@ -29,6 +32,7 @@ impl std::fmt::Debug for Expectations<'_> {
         f.debug_struct("Expectations")
             .field("previous_hash", &self.previous_hash)
             .field("head", &self.head)
+            .field("noted", &self.noted)
             .field("copy", &self.copy.is_some())
             .finish()
     }
@@ -96,6 +100,8 @@ impl Check {
             event_version,
             ..
         } = *event;
+        // checked when the header was read
+        let event_type = std::str::from_utf8(event_type).unwrap_or_default();
         let known = catalog::find(event_type, event_version).zip(EventType::parse(event_type));
         let Some((schema, known)) = known else {
             self.unknown_events += 1;
@@ -130,11 +136,16 @@ impl Check {
 impl Visitor for Check {
     type Output = (u64, u64);
 
-    fn visit(&mut self, event: &View<'_>, previous: &Digest, key: u64) -> Result<(), Difference> {
-        check::link(previous, event, &mut self.scratch)?;
-        self.form(event)?;
-        self.sequences.advance(key, event, || Ok(()))?;
-        self.payload(event)
+    fn visit(&mut self, events: &Own<'_>) -> Result<(), Difference> {
+        for window in events.windows(WINDOW) {
+            let found = self.sequences.find_window(window.aggregates(), |()| 0);
+            for ((event, key), found) in window.events().zip(found) {
+                self.form(&event)?;
+                self.sequences.advance(found, key, &event, || Ok(()))?;
+                self.payload(&event)?;
+            }
+        }
+        Ok(())
     }
 
     fn finish(self) -> Self::Output {
@@ -164,6 +175,7 @@ pub async fn verify(
     let mut source = source.into();
     let compared = expectations.copy.is_some();
     let mut heads: Vec<Head> = expectations.head.into_iter().collect();
+    heads.extend(expectations.noted);
     let mut content = None;
     if let Source::File(file) = &source {
         let info = file.info();

@@ -61,7 +61,7 @@ pub enum DecodeError {
         /// The branch found.
         index: i64,
     },
-    /// A decimal beyond 28 digits.
+    /// A decimal beyond 28 digits, or not in its shortest form.
     #[error("decimal at byte {at} is out of range")]
     Decimal {
         /// Byte offset.
@@ -75,6 +75,12 @@ pub enum DecodeError {
         /// Its version.
         version: u16,
     },
+}
+
+impl From<DecodeError> for crate::Problem {
+    fn from(error: DecodeError) -> Self {
+        Self::new(crate::ErrorCode::DecodeFailed, error.to_string())
+    }
 }
 
 /// Renders a [`Text`] for a reader who may or may not hold its key.
@@ -116,6 +122,17 @@ pub trait EventGroup: Sized {
     /// # Errors
     /// If the type or version is unknown, or the bytes are not exactly one datum.
     fn decode(event_type: &str, version: u16, payload: &[u8]) -> Result<Self, DecodeError>;
+    /// Reads the JSON that `cqrs-es` stores write, of any known version, and brings it up to the
+    /// newest.
+    ///
+    /// # Errors
+    /// If the type or version is unknown, a field is missing or too many, or `intake` refuses.
+    fn from_json(
+        event_type: &str,
+        version: u16,
+        payload: serde_json::Value,
+        intake: &mut dyn crate::Intake,
+    ) -> Result<Self, crate::Problem>;
     /// The payload for people and scripts.
     fn json(&self, texts: TextsToJson<'_>) -> serde_json::Value;
 }
@@ -149,18 +166,21 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Starts at the first byte.
     #[must_use]
+    #[inline]
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
     /// Byte offset of the next value.
     #[must_use]
+    #[inline]
     pub const fn at(&self) -> usize {
         self.at
     }
 
     /// # Errors
     /// [`DecodeError::Trailing`] if bytes are left.
+    #[inline]
     pub const fn finish(&self) -> Result<(), DecodeError> {
         let extra = self.bytes.len() - self.at;
         if extra == 0 {
@@ -174,6 +194,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`DecodeError::Truncated`].
+    #[inline]
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
         let left = self.bytes.len() - self.at;
         if count > left {
@@ -192,7 +213,19 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`DecodeError::Truncated`] or [`DecodeError::Integer`].
+    #[inline]
     pub fn long(&mut self) -> Result<i64, DecodeError> {
+        // most integers are lengths and branches below 64: one byte
+        match self.bytes.get(self.at) {
+            Some(&byte) if byte & 0x80 == 0 => {
+                self.at += 1;
+                Ok(i64::from(byte >> 1) ^ -i64::from(byte & 1))
+            }
+            _ => self.long_of_several_bytes(),
+        }
+    }
+
+    fn long_of_several_bytes(&mut self) -> Result<i64, DecodeError> {
         let start = self.at;
         let mut value = 0_u64;
         for shift in (0..70).step_by(7) {
@@ -213,6 +246,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// If the length is negative or beyond the datum.
+    #[inline]
     pub fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
         let at = self.at;
         let length = self.long()?;
@@ -233,6 +267,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`DecodeError::Truncated`].
+    #[inline]
     pub fn fixed<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let mut out = [0; N];
         out.copy_from_slice(self.take(N)?);
@@ -260,6 +295,7 @@ impl Wire for i64 {
     fn put(&self, out: &mut Vec<u8>) {
         put_long(out, *self);
     }
+    #[inline]
     fn take(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         input.long()
     }
@@ -272,6 +308,7 @@ impl Wire for i32 {
     fn put(&self, out: &mut Vec<u8>) {
         put_long(out, i64::from(*self));
     }
+    #[inline]
     fn take(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let at = input.at();
         Self::try_from(input.long()?).map_err(|_| DecodeError::Integer { at })
@@ -285,6 +322,7 @@ impl Wire for bool {
     fn put(&self, out: &mut Vec<u8>) {
         out.push(u8::from(*self));
     }
+    #[inline]
     fn take(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let at = input.at();
         match input.take(1)?[0] {
@@ -350,6 +388,7 @@ impl Wire for Uuid {
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.as_bytes());
     }
+    #[inline]
     fn take(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         input.fixed().map(Self::from_bytes)
     }
@@ -362,6 +401,7 @@ impl Wire for Digest {
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.0);
     }
+    #[inline]
     fn take(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         input.fixed().map(Self)
     }
@@ -374,6 +414,7 @@ impl Wire for Timestamp {
     fn put(&self, out: &mut Vec<u8>) {
         put_long(out, self.0);
     }
+    #[inline]
     fn take(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         input.long().map(Self)
     }
@@ -386,6 +427,7 @@ impl Wire for Date {
     fn put(&self, out: &mut Vec<u8>) {
         put_long(out, i64::from(self.0));
     }
+    #[inline]
     fn take(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         <i32 as Wire>::take(input).map(Self)
     }
@@ -412,6 +454,10 @@ impl Wire for Decimal {
             return Err(DecodeError::Decimal { at });
         }
         let sign = if bytes[0] & 0x80 == 0 { 0x00 } else { 0xff };
+        // the shortest form only: a value has one spelling
+        if bytes.len() > 1 && bytes[0] == sign && (bytes[1] ^ sign) & 0x80 == 0 {
+            return Err(DecodeError::Decimal { at });
+        }
         let mut wide = [sign; 16];
         wide[16 - bytes.len()..].copy_from_slice(bytes);
         Self::from_unscaled(i128::from_be_bytes(wide)).ok_or(DecodeError::Decimal { at })

@@ -55,11 +55,37 @@ impl Decimal {
     /// From a count of billionths; `None` beyond 28 digits.
     #[must_use]
     pub fn from_unscaled(unscaled: i128) -> Option<Self> {
-        if unscaled.unsigned_abs() >= 10_u128.pow(28) {
+        const LIMIT: u128 = 10_u128.pow(28);
+        let magnitude = unscaled.unsigned_abs();
+        if let Ok(small) = u64::try_from(magnitude) {
+            return Some(Self::from_billionths(small, unscaled < 0));
+        }
+        if magnitude >= LIMIT {
             return None;
         }
         let value = rust_decimal::Decimal::try_from_i128_with_scale(unscaled, Self::SCALE).ok()?;
         Self::checked(value)
+    }
+
+    /// The same for values that fit into 64 bits, which is most of them and several times faster.
+    fn from_billionths(mut magnitude: u64, negative: bool) -> Self {
+        if magnitude == 0 {
+            return Self::ZERO;
+        }
+        let mut scale = Self::SCALE;
+        // cents have seven zeros behind them
+        if magnitude.is_multiple_of(10_000_000) {
+            magnitude /= 10_000_000;
+            scale -= 7;
+        }
+        while scale > 0 && magnitude.is_multiple_of(10) {
+            magnitude /= 10;
+            scale -= 1;
+        }
+        let (low, middle) = (magnitude as u32, (magnitude >> 32) as u32);
+        Self(rust_decimal::Decimal::from_parts(
+            low, middle, 0, negative, scale,
+        ))
     }
 
     /// The value as a count of billionths.
@@ -232,6 +258,20 @@ mod tests {
             prop_assert_eq!(value.unscaled(), unscaled);
             prop_assert_eq!(value.to_string().parse::<Decimal>().unwrap(), value);
             prop_assert_eq!(avro::decode::<Decimal>(&avro::encode(&value)).unwrap(), value);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn short_way_gives_the_same_representation(
+            digits in 0_u64..=u64::MAX, zeros in 0_u32..10, negative: bool,
+        ) {
+            let magnitude = digits / 10_u64.pow(zeros) * 10_u64.pow(zeros);
+            let unscaled = if negative { -i128::from(magnitude) } else { i128::from(magnitude) };
+            let long = rust_decimal::Decimal::try_from_i128_with_scale(unscaled, Decimal::SCALE);
+            let long = Decimal::checked(long.unwrap()).unwrap();
+            let short = Decimal::from_unscaled(unscaled).unwrap();
+            prop_assert_eq!(short.0.serialize(), long.0.serialize());
         }
     }
 

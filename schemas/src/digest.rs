@@ -32,6 +32,17 @@ impl Digest {
     }
 }
 
+/// The value of a hexadecimal digit; above 15 for anything else.
+#[inline]
+const fn nibble(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'a'..=b'f' => digit - b'a' + 10,
+        b'A'..=b'F' => digit - b'A' + 10,
+        _ => 0xff,
+    }
+}
+
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut out = String::with_capacity(bytes.len() * 2);
@@ -58,13 +69,16 @@ impl FromStr for Digest {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
-        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(DigestError);
-        }
+        let digits: &[u8; 64] = text.as_bytes().try_into().map_err(|_| DigestError)?;
         let mut out = [0; 32];
-        for (byte, pair) in out.iter_mut().zip(text.as_bytes().chunks(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| DigestError)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| DigestError)?;
+        let mut wrong = 0;
+        for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
+            let (high, low) = (nibble(pair[0]), nibble(pair[1]));
+            wrong |= high | low;
+            *byte = high << 4 | (low & 15);
+        }
+        if wrong > 15 {
+            return Err(DigestError);
         }
         Ok(Self(out))
     }
@@ -80,5 +94,29 @@ impl<'de> serde::Deserialize<'de> for Digest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_exactly_64_hexadecimal_digits_of_either_case() {
+        let digest = Digest::of(&[b"abc"]);
+        let text = digest.to_string();
+        assert_eq!(text.parse(), Ok(digest));
+        assert_eq!(text.to_uppercase().parse(), Ok(digest));
+        for at in 0..64 {
+            for other in [b'g', b'/', b':', b'@', b'G', b'`', b' ', 0] {
+                let mut bytes = text.clone().into_bytes();
+                bytes[at] = other;
+                let changed = String::from_utf8(bytes).unwrap();
+                assert_eq!(changed.parse::<Digest>(), Err(DigestError), "{changed}");
+            }
+        }
+        assert_eq!(text[1..].parse::<Digest>(), Err(DigestError));
+        assert_eq!(format!("{text}0").parse::<Digest>(), Err(DigestError));
+        assert_eq!("é".repeat(32).parse::<Digest>(), Err(DigestError));
     }
 }

@@ -66,6 +66,8 @@ codes! {
     InvalidUsage = "invalid-usage", 2, "see the command's --help";
     /// A configuration file that cannot be used.
     InvalidConfig = "invalid-config", 2, "correct the setting that is named";
+    /// A table that is not one of events.
+    InvalidSource = "invalid-source", 2, "name the table of a postgres-es repository with --table";
     /// A range of positions that does not exist.
     InvalidRange = "invalid-range", 2, "choose positions between 1 and the head";
     /// An edge that the state machine does not have.
@@ -96,6 +98,12 @@ codes! {
     DatabaseAuth = "database-auth", 5, "correct user or password in the database URL";
     /// Kafka does not answer.
     BrokerUnreachable = "broker-unreachable", 5, "check that the brokers run and that the addresses, TLS and SASL settings are right";
+    /// Kafka refuses the login.
+    BrokerAuth = "broker-auth", 5, "correct the SASL mechanism, user or password in the file of --kafka-properties";
+    /// No TLS connection to a server comes about.
+    TlsFailed = "tls-failed", 5, "correct the server's certificate, or the authority and host name that the client expects";
+    /// A server lets us in, but not do this.
+    MissingRights = "missing-rights", 1, "grant the right that is named; docs/OPERATIONS.md lists all that are needed";
     /// The schema registry does not answer, or refuses.
     RegistryUnreachable = "registry-unreachable", 5, "check the registry's URL and that it runs";
     /// No engine holds the data folder.
@@ -122,10 +130,26 @@ codes! {
     LedgerDiverged = "ledger-diverged", 3, "run sovereign verify on both; restore the right one";
     /// Bytes that are no event.
     DecodeFailed = "decode-failed", 3, "verify the copy; use a build that knows the event";
+    /// A record whose value does not begin as an event's does.
+    NotAnEvent = "not-an-event", 3, "find out who writes other records to this topic; sovereign dead-letters show prints what it is";
+    /// A record whose headers are not those of an event.
+    HeaderInvalid = "header-invalid", 3, "find out who wrote the record; only the relay writes events";
+    /// A record that says two things about itself.
+    HeaderContradiction = "header-contradiction", 3, "find out who wrote or changed the record; sovereign verify --source kafka names positions that differ";
+    /// A schema id that stands for nothing, or something else.
+    SchemaUnknown = "schema-unknown", 3, "point the consumer at the registry that the relay uses, or restore that registry";
+    /// An event type or version from a newer build.
+    EventUnknown = "event-unknown", 3, "use a build that knows the event, then retry the letter";
+    /// A payload that is no datum of its schema.
+    PayloadInvalid = "payload-invalid", 3, "verify the copy; restore it from the ledger";
     /// A view that stopped.
     ProjectionFailed = "projection-failed", 1, "correct the cause that is named; the view goes on by itself, or rebuild it";
+    /// A version of a view that cannot be switched to or read yet.
+    ViewNotReady = "view-not-ready", 1, "look at sovereign views list; wait until the version has caught up";
     /// A text whose key is gone or elsewhere.
     KeyMissing = "key-missing", 4, "use the data folder that holds the master key; an erased key stays erased";
+    /// A master key other than that of the key database.
+    WrongMasterKey = "wrong-master-key", 2, "give the engine the master key that the others have, with --master-key";
     /// A bug.
     Internal = "internal", 1, "report it with the log lines around it";
 }

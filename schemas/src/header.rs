@@ -10,6 +10,10 @@ use crate::{DepartmentId, Digest, ErrorCode, EventType, Position, Problem, Times
 /// Namespace of UUIDs that are hashed from text.
 pub const TYPES_NAMESPACE: Uuid = Uuid::from_u128(0x5e0f_e1a5_7c3b_4d0a_9b1e_0b5f_2d6c_a001);
 
+/// The actor of events that were brought in from another store. Built-in agents do not act on them:
+/// they happened elsewhere, long ago. No caller can take this name.
+pub const IMPORT_ACTOR: &str = "sovereign:import";
+
 /// What kind of thing an event happened to.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
@@ -22,11 +26,13 @@ pub enum AggregateType {
     Trade,
     /// A request to a human.
     Approval,
+    /// The history of an aggregate of somebody else's, brought in from another store.
+    Imported,
 }
 
 impl AggregateType {
     /// All that this build knows.
-    pub const ALL: &'static [Self] = &[Self::Agent, Self::Trade, Self::Approval];
+    pub const ALL: &'static [Self] = &[Self::Agent, Self::Trade, Self::Approval, Self::Imported];
 
     /// As it stands in headers.
     #[must_use]
@@ -35,6 +41,7 @@ impl AggregateType {
             Self::Agent => "agent",
             Self::Trade => "trade",
             Self::Approval => "approval",
+            Self::Imported => "imported",
         }
     }
 }
@@ -57,7 +64,7 @@ impl FromStr for AggregateType {
                 Problem::new(ErrorCode::UnknownAggregate, "no such aggregate type")
                     .field("aggregate")
                     .found(text)
-                    .expected("agent, trade or approval")
+                    .expected("agent, trade, approval or imported")
             })
     }
 }

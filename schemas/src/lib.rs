@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod avro;
+pub mod borrowed;
 pub mod catalog;
 pub mod chain;
 pub mod compatibility;
@@ -16,6 +17,7 @@ mod digest;
 mod error;
 mod header;
 mod ids;
+mod intake;
 mod log;
 mod outcome;
 mod text;
@@ -55,8 +57,9 @@ pub use department::{Department, DepartmentId, Departments, DepartmentsError};
 pub use digest::{Digest, DigestError};
 pub use error::{ErrorCode, Problem};
 pub use events::EventType;
-pub use header::{AggregateType, EventHeader, RecordedEvent, TYPES_NAMESPACE};
+pub use header::{AggregateType, EventHeader, IMPORT_ACTOR, RecordedEvent, TYPES_NAMESPACE};
 pub use ids::{AggregateId, IdError, Identifier, command_id_from_text};
+pub use intake::{FromJson, Intake};
 pub use log::{Cursor, EventLog, LogError, MemoryLog, Tail};
 pub use outcome::{CommandContext, Outcome, Status};
 pub use text::{RawText, Text};

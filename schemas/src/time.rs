@@ -42,7 +42,7 @@ impl FromStr for Timestamp {
             return Ok(Self(moment.as_microsecond()));
         }
         let date: Date = text.parse()?;
-        Ok(Self(i64::from(date.0) * 86_400_000_000))
+        Ok(date.midnight())
     }
 }
 
@@ -51,10 +51,11 @@ impl FromStr for Timestamp {
 pub struct Date(pub i32);
 
 impl Date {
-    /// Midnight UTC of the day.
+    /// Midnight UTC of the day; the first or last moment that there is for a day more than
+    /// 106,751,991 days (292,271 years) away: events are never refused, so this must not overflow.
     #[must_use]
     pub fn midnight(self) -> Timestamp {
-        Timestamp(i64::from(self.0) * 86_400_000_000)
+        Timestamp(i64::from(self.0).saturating_mul(86_400_000_000))
     }
 }
 
@@ -106,5 +107,15 @@ mod tests {
         );
         assert_eq!("1969-12-31".parse::<Date>().unwrap(), Date(-1));
         assert!("yesterday".parse::<Timestamp>().is_err());
+    }
+
+    #[test]
+    fn days_beyond_all_moments_have_a_midnight_and_a_text() {
+        assert_eq!(Date(i32::MAX).midnight(), Timestamp(i64::MAX));
+        assert_eq!(Date(i32::MIN).midnight(), Timestamp(i64::MIN));
+        assert_eq!(Date(106_751_991).midnight().0, 106_751_991 * 86_400_000_000);
+        for day in [i32::MIN, i32::MAX] {
+            assert!(!Date(day).to_string().is_empty());
+        }
     }
 }

@@ -137,3 +137,48 @@ proptest! {
         prop_assert_eq!(EventHeader::decode(&bytes).unwrap(), header);
     }
 }
+
+/// Found by fuzzing (`fuzz/fuzz_targets/avro.rs`).
+#[test]
+fn a_day_beyond_all_moments_is_upcast() {
+    use sovereign_schemas::avro::EventGroup as _;
+    use sovereign_schemas::events::AgentEvent;
+    let mut extreme = vec![2, b'A'];
+    avro::put_long(&mut extreme, i64::from(i32::MIN));
+    extreme.extend_from_slice(&[2, 1, 2, 1, 2, 1, 2, 1, 2, 1]);
+    let event = AgentEvent::decode("MarketObserved", 1, &extreme).unwrap();
+    let AgentEvent::MarketObserved(bar) = event else {
+        panic!("{event:?}")
+    };
+    assert_eq!(bar.opened_at, Timestamp(i64::MIN));
+}
+
+/// A value has one spelling, as docs/FORMATS.md says: `decode` must not accept what `encode` does
+/// not write.
+#[test]
+fn a_decimal_in_another_than_its_shortest_form_is_refused() {
+    let refused = [
+        &[4, 0, 1][..],
+        &[4, 0, 0],
+        &[4, 0xff, 0x80],
+        &[4, 0xff, 0xff],
+        &[0],
+    ];
+    for bytes in refused {
+        let decoded = avro::decode::<Decimal>(bytes);
+        assert!(
+            matches!(decoded, Err(DecodeError::Decimal { .. })),
+            "{bytes:?}"
+        );
+    }
+    for bytes in [
+        &[2, 0][..],
+        &[2, 0x80],
+        &[2, 0x7f],
+        &[4, 0, 0x80],
+        &[4, 0xff, 0x7f],
+    ] {
+        let decoded = avro::decode::<Decimal>(bytes).unwrap();
+        assert_eq!(avro::encode(&decoded), bytes);
+    }
+}

@@ -393,6 +393,7 @@ fn rust_follows(clone: &Clone, positions: &[u64]) {
 }
 
 fn replays(clone: &Clone) {
+    clone.ok(&block("dead-letters"));
     let printed = clone.ok(&block("replay"));
     let digests: Vec<&str> = printed
         .lines()

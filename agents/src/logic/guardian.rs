@@ -78,7 +78,7 @@ pub fn step(state: &mut State, seen: &Seen) -> Vec<Reaction> {
                 );
             }
         }
-        AnyEvent::Agent(_) => {}
+        AnyEvent::Agent(_) | AnyEvent::Imported(_) => {}
     }
     out.done()
 }

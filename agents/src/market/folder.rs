@@ -31,13 +31,12 @@ impl MarketFolder {
         }
     }
 
-    /// Reads and checks a file and keeps a copy of it here.
+    /// Reads and checks a file, and gives its bytes as well.
     ///
     /// # Errors
     /// [`ErrorCode::InvalidCsv`] if it is no good market file, [`ErrorCode::NotFound`] if it
-    /// cannot be read, [`ErrorCode::DataFolderUnusable`] or [`ErrorCode::DiskFull`] if it cannot
-    /// be kept.
-    pub fn keep(&self, path: &Path) -> Result<Arc<MarketFile>, Problem> {
+    /// cannot be read.
+    pub fn read(path: &Path) -> Result<(Arc<MarketFile>, Vec<u8>), Problem> {
         let bytes = read_bounded(path).map_err(|e| {
             Problem::new(
                 ErrorCode::NotFound,
@@ -46,16 +45,38 @@ impl MarketFolder {
             .field("file")
             .remedy("check the file's path and rights")
         })?;
-        let file = Arc::new(MarketFile::parse(&bytes)?);
-        self.write(&self.path(file.digest()), &bytes).map_err(|e| {
+        Ok((Arc::new(MarketFile::parse(&bytes)?), bytes))
+    }
+
+    /// Keeps a copy of a file here; `bytes` are what it was read from.
+    ///
+    /// # Errors
+    /// [`ErrorCode::DataFolderUnusable`] or [`ErrorCode::DiskFull`] if it cannot be kept.
+    pub fn keep(&self, file: &Arc<MarketFile>, bytes: &[u8]) -> Result<(), Problem> {
+        self.write(&self.path(file.digest()), bytes).map_err(|e| {
             let code = match e.kind() {
                 io::ErrorKind::StorageFull => ErrorCode::DiskFull,
                 _ => ErrorCode::DataFolderUnusable,
             };
             Problem::new(code, format!("market file cannot be kept: {e}"))
         })?;
-        self.cache(&file);
-        Ok(file)
+        self.cache(file);
+        Ok(())
+    }
+
+    /// The bytes of the file of that digest; `None` if it is not here.
+    ///
+    /// # Errors
+    /// [`ErrorCode::DataFolderUnusable`] if it cannot be read.
+    pub fn bytes(&self, digest: Digest) -> Result<Option<Vec<u8>>, Problem> {
+        match read_bounded(&self.path(digest)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Problem::new(
+                ErrorCode::DataFolderUnusable,
+                format!("kept market file cannot be read: {e}"),
+            )),
+        }
     }
 
     /// Where the file of that digest is kept: gzip or plain, whatever it was.
@@ -151,7 +172,10 @@ mod tests {
         let own = dir.path().join("mine.csv");
         std::fs::write(&own, CSV).unwrap();
         let folder = dir.path().join("market");
-        let kept = MarketFolder::new(&folder).keep(&own).unwrap();
+        let (kept, bytes) = MarketFolder::read(&own).unwrap();
+        MarketFolder::new(&folder).keep(&kept, &bytes).unwrap();
+        let found = MarketFolder::new(&folder).bytes(kept.digest()).unwrap();
+        assert_eq!(found, Some(bytes));
         std::fs::remove_file(&own).unwrap();
         let again = MarketFolder::new(&folder)
             .open(kept.digest())
@@ -174,16 +198,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_a_bad_file() {
+    fn a_bad_file_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let own = dir.path().join("mine.csv");
         std::fs::write(&own, CSV.replace("1.5", "9")).unwrap();
-        let folder = dir.path().join("market");
-        let problem = MarketFolder::new(&folder).keep(&own).unwrap_err();
+        let problem = MarketFolder::read(&own).unwrap_err();
         assert_eq!(
             (problem.code, problem.line),
             (ErrorCode::InvalidCsv, Some(2))
         );
-        assert!(!folder.exists());
     }
 }

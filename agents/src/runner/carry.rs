@@ -30,12 +30,12 @@ pub(super) struct Carrier {
 
 impl Carrier {
     /// One after the other; a thought goes together with what comes before it, since it is legal
-    /// in every state of its agent. `lane` is for the health.
-    pub(super) async fn carry_out(&self, lane: &str, reactions: Vec<Reaction>) {
+    /// in every state of its agent. `part` is for the health.
+    pub(super) async fn carry_out(&self, part: &str, reactions: Vec<Reaction>) {
         let mut rest = VecDeque::from(reactions);
         while let Some(reaction) = rest.pop_front() {
             match reaction {
-                Reaction::Effect(Effect::NextBar(next)) => self.next_bar(lane, *next).await,
+                Reaction::Effect(Effect::NextBar(next)) => self.next_bar(part, *next).await,
                 Reaction::Command(request) => {
                     let mut together = vec![*request];
                     while let Some(Reaction::Command(next)) = rest.front()
@@ -46,21 +46,21 @@ impl Carrier {
                             together.push(*next);
                         }
                     }
-                    join_all(together.into_iter().map(|r| self.send(lane, r))).await;
+                    join_all(together.into_iter().map(|r| self.send(part, r))).await;
                 }
             }
         }
     }
 
     /// Sends a command, again and again under the same id until it was decided.
-    pub(super) async fn send(&self, lane: &str, request: RawRequest) -> Outcome {
+    pub(super) async fn send(&self, part: &str, request: RawRequest) -> Outcome {
         let mut pause = self.retry_min;
         let mut attempts = 0_u32;
         loop {
             let outcome = self.gateway.submit(request.clone()).await;
             let Some(problem) = passing(&outcome) else {
                 if attempts >= ATTEMPTS_QUIET {
-                    self.shared.recovered(lane);
+                    self.shared.recovered(part);
                 }
                 report(&request, &outcome);
                 return outcome;
@@ -68,7 +68,7 @@ impl Carrier {
             attempts = attempts.saturating_add(1);
             metrics::counter!("sovereign_agents_retries_total").increment(1);
             if attempts >= ATTEMPTS_QUIET {
-                self.shared.in_trouble(lane, problem.clone());
+                self.shared.in_trouble(part, problem.clone());
             }
             let asked = problem
                 .retry_after_ms
@@ -80,8 +80,8 @@ impl Carrier {
     }
 
     /// Reads the next bar and has it observed; at the end finishes the task.
-    async fn next_bar(&self, lane: &str, next: NextBar) {
-        let file = self.open(lane, &next).await;
+    async fn next_bar(&self, part: &str, next: NextBar) {
+        let file = self.open(part, &next).await;
         let bar = file
             .series(&next.slug)
             .and_then(|s| Some((s, s.next_after(next.after)?)));
@@ -105,7 +105,7 @@ impl Carrier {
         context.department = DepartmentId::HUNTER;
         let command = AnyCommand::Agent(command);
         self.send(
-            lane,
+            part,
             RawRequest {
                 aggregate_id: next.hunter,
                 command,
@@ -115,14 +115,14 @@ impl Carrier {
         .await;
     }
 
-    async fn open(&self, lane: &str, next: &NextBar) -> Arc<MarketFile> {
+    async fn open(&self, part: &str, next: &NextBar) -> Arc<MarketFile> {
         let mut failed = false;
         let mut pause = self.retry_min;
         loop {
             match self.market.open(next.input).await {
                 Ok(file) => {
                     if failed {
-                        self.shared.recovered(lane);
+                        self.shared.recovered(part);
                     }
                     return file;
                 }
@@ -131,7 +131,7 @@ impl Carrier {
                         warn!(code = %problem.code, input = %next.input, "market file is missing");
                     }
                     failed = true;
-                    self.shared.in_trouble(lane, problem);
+                    self.shared.in_trouble(part, problem);
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(self.retry_max);
                 }

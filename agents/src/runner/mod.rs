@@ -2,11 +2,12 @@
 //! what they answer, remembers how far it is.
 
 mod carry;
+mod duty;
 mod handle;
-mod lanes;
-mod outstanding;
 mod pass;
+mod pending;
 mod shared;
+mod workers;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use sovereign_schemas::{Position, Tail};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
+use crate::duties::{Duties, LANES};
 use crate::{CheckpointStore, Clock, Gateway, MarketSource, RunnerError};
 
 pub use handle::RunnerHandle;
@@ -23,7 +25,8 @@ pub use shared::{Health, Progress};
 
 use carry::Carrier;
 use handle::StartRequest;
-use outstanding::Outstanding;
+use pass::Restart;
+use pending::Pending;
 use shared::Shared;
 
 /// Tasks that may wait to be started.
@@ -32,15 +35,17 @@ const STARTS_MAX: usize = 16;
 /// How the runner works.
 #[derive(Debug, Clone)]
 pub struct RunnerOptions {
-    /// Name of the checkpoint.
+    /// What the names of the checkpoints begin with.
     pub name: String,
     /// Most events read at once, at least 1.
     pub batch_events: usize,
     /// Instruments that are worked on at the same time, at least 1; more share.
-    pub lanes: usize,
-    /// Events that may wait in one lane, at least 1.
-    pub lane_events: usize,
-    /// The checkpoint is saved at most this often.
+    pub workers: usize,
+    /// Events that may wait for one worker, at least 1.
+    pub worker_events: usize,
+    /// Which part of the work is this process', and every change of it; all of it by default.
+    pub duties: watch::Receiver<Duties>,
+    /// The checkpoints are saved at most this often.
     pub checkpoint_interval: Duration,
     /// First pause before a command is sent again.
     pub retry_min: Duration,
@@ -53,8 +58,9 @@ impl Default for RunnerOptions {
         Self {
             name: "agents".to_owned(),
             batch_events: 1_024,
-            lanes: 16,
-            lane_events: 64,
+            workers: 16,
+            worker_events: 64,
+            duties: watch::channel(Duties::all()).1,
             checkpoint_interval: Duration::from_secs(1),
             retry_min: Duration::from_millis(5),
             retry_max: Duration::from_secs(2),
@@ -71,10 +77,14 @@ pub struct Runner {
     clock: Arc<dyn Clock>,
     carrier: Arc<Carrier>,
     shared: Arc<Shared>,
-    outstanding: Arc<Outstanding>,
+    pending: Arc<Pending>,
     starts: mpsc::Receiver<StartRequest>,
     stop: watch::Receiver<bool>,
-    saved: Position,
+    duties: watch::Receiver<Duties>,
+    /// The checkpoint of each lane, as stored.
+    saved: [Position; LANES],
+    /// Checkpoints lie beyond the ledger, so they are of another one.
+    distrusts: bool,
 }
 
 impl fmt::Debug for Runner {
@@ -107,16 +117,18 @@ impl Runner {
             retry_max: options.retry_max.max(options.retry_min),
         };
         let runner = Self {
+            duties: options.duties.clone(),
             options,
             tail,
             checkpoints,
             clock,
             carrier: Arc::new(carrier),
             shared: shared.clone(),
-            outstanding: Arc::default(),
+            pending: Arc::default(),
             starts,
             stop,
-            saved: Position::START,
+            saved: [Position::START; LANES],
+            distrusts: false,
         };
         (runner, RunnerHandle::new(shared, start, stop_sender))
     }
@@ -152,9 +164,10 @@ impl Runner {
             _ = stop.wait_for(|stopped| *stopped) => Ok(()),
             ended = self.work() => ended,
         };
-        self.save_checkpoint().await;
+        let own = self.shared.health().lanes;
+        self.save_checkpoints(&own).await;
         match &ended {
-            Ok(()) => info!(position = %self.saved, "agents stopped"),
+            Ok(()) => info!("agents stopped"),
             Err(cause) => error!(code = %cause.code(), error = %cause.problem(), "agents stopped"),
         }
         self.shared
@@ -163,49 +176,17 @@ impl Runner {
     }
 
     async fn work(&mut self) -> Result<(), RunnerError> {
-        let mut checkpoint = self.load_checkpoint().await;
         loop {
-            self.outstanding.reset();
-            self.saved = checkpoint;
-            let pass::Restart = self.pass(checkpoint).await?;
-            warn!(%checkpoint, "checkpoint lies beyond the ledger; all reactions are sent again");
-            checkpoint = Position::START;
-        }
-    }
-
-    async fn load_checkpoint(&mut self) -> Position {
-        let mut pause = self.options.retry_min;
-        loop {
-            match self.checkpoints.load(&self.options.name).await {
-                Ok(position) => {
-                    self.shared.recovered("checkpoint");
-                    return position;
-                }
-                Err(problem) => {
-                    self.shared.in_trouble("checkpoint", problem);
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(self.options.retry_max);
-                }
+            self.pending.reset();
+            for lane in 0..LANES {
+                self.saved[lane] = self.load_checkpoint(lane).await;
             }
-        }
-    }
-
-    /// Saves how far everything is durable, if that has grown. A failure costs nothing but work
-    /// that is done again after a restart.
-    async fn save_checkpoint(&mut self) {
-        let position = self.outstanding.durable();
-        if position <= self.saved {
-            return;
-        }
-        match self.checkpoints.save(&self.options.name, position).await {
-            Ok(()) => {
-                self.saved = position;
-                self.shared.saved(position);
-                self.shared.recovered("checkpoint");
-            }
-            Err(problem) => {
-                warn!(code = %problem.code, "checkpoint not saved");
-                self.shared.in_trouble("checkpoint", problem);
+            match self.pass().await? {
+                Restart::Refold => {}
+                Restart::Beyond(checkpoint) => {
+                    warn!(%checkpoint, "checkpoint lies beyond the ledger; all reactions are sent again");
+                    self.distrusts = true;
+                }
             }
         }
     }

@@ -9,8 +9,11 @@ use tracing::{info, warn};
 
 use super::Runner;
 use super::carry::Carrier;
+use super::duty::BEYOND_WAIT;
 use super::handle::StartRequest;
-use super::lanes::Lanes;
+use super::pending::Job;
+use super::workers::{Over, Workers};
+use crate::duties::{LANES, lane_of};
 use crate::logic::Seen;
 use crate::{Floor, RawRequest, RunnerError};
 
@@ -24,17 +27,28 @@ const EXPIRE_MAX: usize = 64;
 const STARTING_MAX: usize = 4;
 
 /// The pass has to begin anew.
-pub(super) struct Restart;
+pub(super) enum Restart {
+    /// A lane needs reactions that are not kept any more.
+    Refold,
+    /// A checkpoint lies beyond the ledger.
+    Beyond(Position),
+}
 
 /// One life of the agents: a fold from the first event on.
-struct Pass {
+pub(super) struct Pass {
     floor: Floor,
-    lanes: Lanes,
+    pub(super) workers: Workers,
     starting: JoinSet<()>,
-    /// Reactions up to here are durable already.
-    checkpoint: Position,
+    /// Reactions of each lane up to here are durable already.
+    pub(super) checkpoints: [Position; LANES],
+    /// The lanes that are worked on here.
+    pub(super) held: [Option<Over>; LANES],
+    /// Whether overdue approvals are ended here.
+    pub(super) expiry: bool,
     seen: Position,
     caught_up: bool,
+    /// Since when the ledger seems to end before a checkpoint.
+    short_since: Option<Instant>,
     ticked: Instant,
     saved: Instant,
     /// Expiries that were asked for.
@@ -42,34 +56,53 @@ struct Pass {
 }
 
 impl Runner {
-    /// Folds the ledger from position 1, with reactions from `checkpoint` on, until something
-    /// ends it.
-    pub(super) async fn pass(&mut self, checkpoint: Position) -> Result<Restart, RunnerError> {
+    fn begin(&self) -> Pass {
         let now = Instant::now();
-        let mut pass = Pass {
+        Pass {
             floor: Floor::default(),
-            lanes: Lanes::new(
-                self.options.lanes,
-                self.options.lane_events,
+            workers: Workers::new(
+                self.options.workers,
+                self.options.worker_events,
                 &self.carrier,
-                &self.outstanding,
+                &self.pending,
             ),
             starting: JoinSet::new(),
-            checkpoint,
+            checkpoints: self.saved,
+            held: Default::default(),
+            expiry: false,
             seen: Position::START,
             caught_up: false,
+            short_since: None,
             ticked: now,
             saved: now,
             asked: HashSet::new(),
-        };
+        }
+    }
+
+    /// Folds the ledger from position 1, with reactions of each lane from its checkpoint on, until
+    /// something ends it.
+    pub(super) async fn pass(&mut self) -> Result<Restart, RunnerError> {
+        let mut pass = self.begin();
+        if let Err(restart) = self.rearrange(&mut pass).await {
+            return Ok(restart);
+        }
+        // a sender that is gone changes nothing any more
+        let mut settled = false;
         let mut pause = self.options.retry_min;
         loop {
             let room = pass.caught_up && pass.starting.len() < STARTING_MAX;
             let batch = tokio::select! {
-                failed = pass.lanes.failed() => return Err(failed),
+                failed = pass.workers.failed() => return Err(failed),
+                changed = self.duties.changed(), if !settled => {
+                    settled = changed.is_err();
+                    if let Err(restart) = self.rearrange(&mut pass).await {
+                        return Ok(restart);
+                    }
+                    continue;
+                }
                 Some(_) = pass.starting.join_next() => continue,
                 Some(request) = self.starts.recv(), if room => {
-                    pass.begin(&self.carrier, request);
+                    pass.start(&self.carrier, request);
                     continue;
                 }
                 batch = self.tail.next(pass.seen, self.options.batch_events, WAIT) => batch,
@@ -91,19 +124,23 @@ impl Runner {
                 Err(cause) => return Err(cause.into()),
             };
             if at_end && !pass.caught_up {
-                if pass.seen < checkpoint {
-                    return Ok(Restart);
+                match pass.beyond() {
+                    Some(checkpoint) => return Ok(Restart::Beyond(checkpoint)),
+                    None if pass.short_since.is_some() => {}
+                    None => {
+                        pass.caught_up = true;
+                        info!(position = %pass.seen, "agents have caught up");
+                        self.tick(&mut pass);
+                    }
                 }
-                pass.caught_up = true;
-                info!(position = %pass.seen, %checkpoint, "agents have caught up");
-                self.tick(&mut pass);
             }
             if pass.ticked.elapsed() >= TICK {
                 self.tick(&mut pass);
             }
             if pass.saved.elapsed() >= self.options.checkpoint_interval {
                 pass.saved = Instant::now();
-                self.save_checkpoint().await;
+                self.save_checkpoints(&pass.held_lanes()).await;
+                self.prune_others(&pass).await;
             }
         }
     }
@@ -119,17 +156,38 @@ impl Runner {
             if Floor::wants(&event.header) {
                 let seen = Seen::decode(event.clone())
                     .map_err(|cause| RunnerError::Decode { position, cause })?;
-                if let Some((slug, reactions)) = pass.floor.step(&seen)
-                    && position > pass.checkpoint
-                {
-                    self.outstanding.open(position);
-                    pass.lanes.hand_over(slug, position, reactions).await?;
+                if let Some((slug, reactions)) = pass.floor.step(&seen) {
+                    let lane = lane_of(&slug);
+                    let job = Job {
+                        lane,
+                        slug,
+                        position,
+                        reactions,
+                    };
+                    self.dispatch(pass, job).await?;
                 }
             }
             pass.seen = position;
-            self.outstanding.seen(position);
+            self.pending.seen(position);
         }
         Ok(())
+    }
+
+    async fn dispatch(&mut self, pass: &mut Pass, job: Job) -> Result<(), RunnerError> {
+        if job.position <= pass.checkpoints[job.lane] {
+            return Ok(());
+        }
+        let job = Arc::new(job);
+        match &pass.held[job.lane] {
+            Some(over) => {
+                self.pending.open(&job);
+                pass.workers.hand_over(&job, over).await
+            }
+            None => {
+                self.pending.keep(&job);
+                Ok(())
+            }
+        }
     }
 
     /// Tells the handles how far everything is, and ends overdue approvals.
@@ -140,7 +198,7 @@ impl Runner {
         self.shared
             .publish(pass.seen, pass.floor.progress(), expiries.waiting());
         metrics::gauge!("sovereign_agents_position").set(pass.seen.0 as f64);
-        if !pass.caught_up {
+        if !pass.caught_up || !pass.expiry {
             return;
         }
         let due = expiries.due(self.clock.now(), EXPIRE_MAX);
@@ -151,15 +209,38 @@ impl Runner {
             .filter(|r| !pass.asked.contains(&r.context.command_id))
             .collect();
         let ids: Vec<Uuid> = ask.iter().map(|r| r.context.command_id).collect();
-        if !ask.is_empty() && pass.lanes.expire(ask) {
+        if !ask.is_empty() && pass.workers.expire(ask) {
             pass.asked.extend(ids);
         }
     }
 }
 
 impl Pass {
+    pub(super) fn held_lanes(&self) -> Vec<usize> {
+        (0..LANES)
+            .filter(|lane| self.held[*lane].is_some())
+            .collect()
+    }
+
+    /// A checkpoint beyond the ledger, if it stays there: the owner before may have written more
+    /// than this process has heard of, but only for a moment.
+    fn beyond(&mut self) -> Option<Position> {
+        let furthest = self
+            .held_lanes()
+            .into_iter()
+            .map(|lane| self.checkpoints[lane])
+            .max()
+            .filter(|checkpoint| *checkpoint > self.seen);
+        if furthest.is_none() {
+            self.short_since = None;
+            return None;
+        }
+        let since = *self.short_since.get_or_insert_with(Instant::now);
+        furthest.filter(|_| since.elapsed() > BEYOND_WAIT)
+    }
+
     /// Starts a task on the side, so that nothing else waits for it.
-    fn begin(&mut self, carrier: &Arc<Carrier>, request: StartRequest) {
+    fn start(&mut self, carrier: &Arc<Carrier>, request: StartRequest) {
         let StartRequest { file, reply } = request;
         let (outcome, requests) = match self.floor.start(&file) {
             Ok(plan) => plan,

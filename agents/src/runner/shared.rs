@@ -24,8 +24,10 @@ pub struct Health {
     pub caught_up: bool,
     /// Last event seen.
     pub position: Position,
-    /// Up to here every reaction is durable, as saved.
+    /// Up to here every reaction that is this process' is durable, as saved.
     pub checkpoint: Position,
+    /// The lanes that are worked on here.
+    pub lanes: Vec<usize>,
     /// What is wrong, by the part that it concerns.
     pub problems: BTreeMap<String, Problem>,
 }
@@ -61,6 +63,7 @@ struct Inner {
     caught_up: bool,
     position: Position,
     checkpoint: Position,
+    lanes: Vec<usize>,
     problems: BTreeMap<String, Problem>,
     desks: Vec<DeskProgress>,
     approvals_waiting: usize,
@@ -92,6 +95,10 @@ impl Shared {
 
     pub(super) fn saved(&self, checkpoint: Position) {
         self.inner().checkpoint = checkpoint;
+    }
+
+    pub(super) fn holds(&self, lanes: Vec<usize>) {
+        self.inner().lanes = lanes;
     }
 
     pub(super) fn at(&self, position: Position, caught_up: bool) {
@@ -155,6 +162,7 @@ impl Shared {
             caught_up: inner.caught_up,
             position: inner.position,
             checkpoint: inner.checkpoint,
+            lanes: inner.lanes.clone(),
             problems: inner.problems.clone(),
         }
     }
@@ -164,7 +172,8 @@ impl Shared {
         let now = Instant::now();
         let events_per_s = match inner.samples.front() {
             Some((at, position)) if now - *at < RATE_WINDOW * 2 && now > *at => {
-                (inner.position.0 - position.0) as f64 / (now - *at).as_secs_f64()
+                // a ledger that is folded again starts from its first event
+                inner.position.0.saturating_sub(position.0) as f64 / (now - *at).as_secs_f64()
             }
             _ => 0.0,
         };

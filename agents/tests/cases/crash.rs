@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sovereign_agents::LANES;
 use sovereign_schemas::Position;
 
 use crate::ledger::{self, Checkpoints, Faults, Ledger};
@@ -14,7 +15,7 @@ fn split(story: Story) -> (Story, Story) {
         .partition(|(kind, ..)| kind == "ThoughtRecorded")
 }
 
-fn assert_same(found: &Ledger, expected: &Ledger, seed: u64) {
+pub(crate) fn assert_same(found: &Ledger, expected: &Ledger, seed: u64) {
     let (mut found, expected) = (ledger::stories(found), ledger::stories(expected));
     assert_eq!(found.len(), expected.len(), "seed {seed}");
     for (aggregate, story) in expected {
@@ -43,12 +44,13 @@ async fn crashes_and_refused_commands_leave_no_trace() {
                 () = ledger.reaches(at) => {}
             }
             // a checkpoint may be old, even lost
-            let mut saved = checkpoints.0.lock().unwrap();
-            *saved = match ledger.random(3) {
-                0 => Position::START,
-                1 => Position(saved.0 - ledger.random(saved.0 + 1)),
-                _ => *saved,
-            };
+            for saved in checkpoints.0.lock().unwrap().values_mut() {
+                *saved = match ledger.random(3) {
+                    0 => Position::START,
+                    1 => Position(saved.0 - ledger.random(saved.0 + 1)),
+                    _ => *saved,
+                };
+            }
         }
         let (runner, handle) = ledger::runner(&ledger, &checkpoints, &file);
         let running = tokio::spawn(runner.run());
@@ -84,7 +86,9 @@ async fn a_checkpoint_beyond_the_ledger_is_not_believed() {
     let file = ledger::market(Some(40));
     let expected = ledger::run(&file).await;
     let ledger = Ledger::new();
-    let checkpoints = Arc::new(Checkpoints(std::sync::Mutex::new(Position(1_000_000))));
+    let checkpoints = Arc::new(Checkpoints::default());
+    let beyond = ("agents/08".to_owned(), Position(1_000_000));
+    checkpoints.0.lock().unwrap().extend([beyond]);
     let (runner, handle) = ledger::runner(&ledger, &checkpoints, &file);
     let running = tokio::spawn(runner.run());
     handle.start_task(file.clone()).await.unwrap();
@@ -92,7 +96,9 @@ async fn a_checkpoint_beyond_the_ledger_is_not_believed() {
     assert_same(&ledger, &expected, 0);
     assert!(handle.stop().await);
     running.await.unwrap().unwrap();
-    assert_eq!(checkpoints.0.lock().unwrap().0, ledger.len() as u64);
+    let saved = checkpoints.0.lock().unwrap();
+    assert_eq!(saved.len(), LANES);
+    assert!(saved.values().all(|p| p.0 == ledger.len() as u64));
 }
 
 #[tokio::test]

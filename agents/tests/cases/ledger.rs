@@ -286,17 +286,18 @@ impl Tail for MemoryTail {
     }
 }
 
-/// Remembers the checkpoint, and how it was asked to be wrong: an older one is always allowed.
+/// Remembers the checkpoints, and how they were asked to be wrong: an older one is always allowed.
 #[derive(Default)]
-pub(crate) struct Checkpoints(pub(crate) Mutex<Position>);
+pub(crate) struct Checkpoints(pub(crate) Mutex<HashMap<String, Position>>);
 
 #[async_trait]
 impl CheckpointStore for Checkpoints {
-    async fn load(&self, _: &str) -> Result<Position, Problem> {
-        Ok(*self.0.lock().unwrap())
+    async fn load(&self, name: &str) -> Result<Position, Problem> {
+        let all = self.0.lock().unwrap();
+        Ok(all.get(name).copied().unwrap_or_default())
     }
-    async fn save(&self, _: &str, position: Position) -> Result<(), Problem> {
-        *self.0.lock().unwrap() = position;
+    async fn save(&self, positions: &[(String, Position)]) -> Result<(), Problem> {
+        self.0.lock().unwrap().extend(positions.iter().cloned());
         Ok(())
     }
 }
@@ -339,11 +340,21 @@ pub(crate) fn runner(
     checkpoints: &Arc<Checkpoints>,
     file: &Arc<MarketFile>,
 ) -> (Runner, RunnerHandle) {
+    runner_with(RunnerOptions::default(), ledger, checkpoints, file)
+}
+
+/// The same with some options, and short times.
+pub(crate) fn runner_with(
+    options: RunnerOptions,
+    ledger: &Arc<Ledger>,
+    checkpoints: &Arc<Checkpoints>,
+    file: &Arc<MarketFile>,
+) -> (Runner, RunnerHandle) {
     let options = RunnerOptions {
         checkpoint_interval: Duration::from_millis(5),
         retry_min: Duration::from_micros(200),
         retry_max: Duration::from_millis(2),
-        ..RunnerOptions::default()
+        ..options
     };
     Runner::new(
         options,

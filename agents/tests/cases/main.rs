@@ -3,6 +3,7 @@
 
 mod crash;
 mod expiry;
+mod lanes;
 mod ledger;
 mod people;
 mod reference;

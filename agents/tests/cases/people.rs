@@ -11,14 +11,25 @@ use sovereign_agents::{
 };
 use sovereign_aggregates::AnyCommand;
 use sovereign_schemas::{
-    CommandContext, DepartmentId, ErrorCode, Outcome, Position, RecordedEvent, Status,
+    CommandContext, DepartmentId, ErrorCode, IMPORT_ACTOR, Outcome, Position, RecordedEvent, Status,
 };
 
 use crate::ledger::{self, Checkpoints, Ledger, OneFile};
 
 fn send(ledger: &Ledger, aggregate: &str, id: &str, command: &str, data: Value) -> Outcome {
+    send_as(ledger, "operator", aggregate, id, command, data)
+}
+
+fn send_as(
+    ledger: &Ledger,
+    actor: &str,
+    aggregate: &str,
+    id: &str,
+    command: &str,
+    data: Value,
+) -> Outcome {
     let command = AnyCommand::parse(aggregate, command, data).unwrap();
-    let context = CommandContext::fresh("operator".parse().unwrap(), DepartmentId::ORCHESTRATOR);
+    let context = CommandContext::fresh(actor.parse().unwrap(), DepartmentId::ORCHESTRATOR);
     ledger.decide(RawRequest {
         aggregate_id: id.parse().unwrap(),
         command,
@@ -109,6 +120,24 @@ async fn intents_of_others_are_judged_where_a_market_is_observed() {
     quiet(&ledger).await;
     assert_eq!(story(&ledger, "large")[3..], ["TradeCancelled"]);
     assert_eq!(story(&ledger, "again"), judged);
+}
+
+#[tokio::test]
+async fn what_was_brought_in_from_another_store_is_left_alone() {
+    let (ledger, _handle) = by_hand().await;
+    bar(&ledger, "2026-01-01", "100");
+    quiet(&ledger).await;
+    let intent = json!({"agent_id": "bob", "instrument": "ETH", "side": "BUY", "quantity": "2",
+        "price": "100", "decided_on": "2026-01-01", "rationale": "long ago"});
+    for (actor, id) in [(IMPORT_ACTOR, "old"), ("bob", "new")] {
+        send_as(&ledger, actor, "trade", id, "propose", intent.clone());
+    }
+    quiet(&ledger).await;
+    assert_eq!(
+        story(&ledger, "new")[..2],
+        ["TradeProposed", "VerdictGiven"]
+    );
+    assert_eq!(story(&ledger, "old"), ["TradeProposed"]);
 }
 
 #[tokio::test]
@@ -249,5 +278,5 @@ async fn an_event_that_does_not_decode_stops_the_runner_at_its_position() {
         handle.health().problems["runner"].code,
         ErrorCode::DecodeFailed
     );
-    assert_eq!(checkpoints.load("agents").await.unwrap(), Position(1));
+    assert_eq!(checkpoints.load("agents/00").await.unwrap(), Position(1));
 }

@@ -1,6 +1,6 @@
 use serde::Deserialize;
 use serde_json::Value;
-use sovereign_schemas::events::AgentState;
+use sovereign_schemas::events::{AgentEvent, AgentState};
 use sovereign_schemas::{
     AggregateId, Decimal, Digest, ErrorCode, Identifier, Problem, RawText, Text, Timestamp,
 };
@@ -24,6 +24,8 @@ pub enum AgentCommand<T = Text> {
     FinishTask(FinishTask),
     /// Allow the execution of one trade.
     ClearExecution(ClearExecution),
+    /// Take these events, which were decided elsewhere. It has no form in JSON.
+    Recorded(Vec<AgentEvent>),
 }
 
 /// Data of [`AgentCommand::Register`].
@@ -145,6 +147,7 @@ impl<T> AgentCommand<T> {
             Self::StartTask(_) => "start_task",
             Self::FinishTask(_) => "finish_task",
             Self::ClearExecution(_) => "clear_execution",
+            Self::Recorded(_) => "recorded",
         }
     }
 
@@ -162,13 +165,14 @@ impl<T> AgentCommand<T> {
             Self::StartTask(c) => AgentCommand::StartTask(c),
             Self::FinishTask(c) => AgentCommand::FinishTask(c),
             Self::ClearExecution(c) => AgentCommand::ClearExecution(c),
+            Self::Recorded(events) => AgentCommand::Recorded(events),
         })
     }
 
     pub(crate) fn identifiers(&self) -> Vec<(&'static str, &str)> {
         match self {
             Self::Register(c) => vec![("data.role", c.role.as_str())],
-            Self::RecordThought(_) => vec![],
+            Self::RecordThought(_) | Self::Recorded(_) => vec![],
             Self::Transition(c) => vec![("data.reason", c.reason.as_str())],
             Self::ObserveMarket(c) => vec![("data.instrument", c.instrument.as_str())],
             Self::StartTask(c) => vec![("data.task", c.task.as_str())],

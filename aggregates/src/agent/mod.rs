@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use cqrs_es::Aggregate;
 use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
+use sovereign_schemas::borrowed::{ToBorrowed as _, Utf8};
 use sovereign_schemas::events::{
-    AgentEvent, AgentRegistered, AgentState, ExecutionCleared, MarketObserved, StateTransitioned,
-    TaskFinished, TaskStarted, ThoughtRecorded, TransitionRefused,
+    AgentEvent, AgentEventRef, AgentRegistered, AgentState, ExecutionCleared, MarketObserved,
+    StateTransitioned, TaskFinished, TaskStarted, ThoughtRecorded, TransitionRefused,
 };
 use sovereign_schemas::{Decimal, ErrorCode, Problem, Timestamp};
 
@@ -69,6 +70,9 @@ impl Agent {
     /// # Errors
     /// Why it may not.
     pub fn decide(&self, command: AgentCommand) -> Result<Vec<AgentEvent>, Refusal> {
+        if let AgentCommand::Recorded(events) = command {
+            return Ok(events);
+        }
         if let AgentCommand::Register(Register { role }) = command {
             if self.role.is_some() {
                 return Err(Refusal::new(
@@ -85,7 +89,7 @@ impl Agent {
             ));
         }
         let event: AgentEvent = match command {
-            AgentCommand::Register(_) => return Ok(vec![]),
+            AgentCommand::Register(_) | AgentCommand::Recorded(_) => return Ok(vec![]),
             AgentCommand::RecordThought(RecordThought { text }) => ThoughtRecorded { text }.into(),
             AgentCommand::Transition(Transition { to, reason }) => {
                 self.transition(to, reason.into())
@@ -227,29 +231,47 @@ impl Agent {
 
     /// Takes one recorded event. Total: never fails, whatever came before.
     pub fn evolve(&mut self, event: &AgentEvent) {
+        self.evolve_borrowed(&event.borrowed());
+    }
+
+    /// As [`Self::evolve`], from an event that was not copied out of its datum.
+    pub fn evolve_borrowed(&mut self, event: &AgentEventRef<'_>) {
         match event {
-            AgentEvent::AgentRegistered(e) => self.role = Some(e.role.clone()),
-            AgentEvent::StateTransitioned(e) => {
+            AgentEventRef::AgentRegistered(e) => put(&mut self.role, e.role),
+            AgentEventRef::StateTransitioned(e) => {
                 if e.from == AgentState::Executing {
                     self.cleared = None;
                 }
                 self.state = e.to;
             }
-            AgentEvent::TransitionRefused(_) => {}
-            AgentEvent::ThoughtRecorded(_) => self.thoughts += 1,
-            AgentEvent::MarketObserved(e) => {
-                self.observed.insert(e.instrument.clone(), e.opened_at);
+            AgentEventRef::TransitionRefused(_) => {}
+            AgentEventRef::ThoughtRecorded(_) => self.thoughts += 1,
+            AgentEventRef::MarketObserved(e) => {
+                let instrument = e.instrument.as_str();
+                match self.observed.get_mut(instrument) {
+                    Some(last) => *last = e.opened_at,
+                    None => {
+                        self.observed.insert(instrument.to_owned(), e.opened_at);
+                    }
+                }
             }
-            AgentEvent::TaskStarted(e) => {
+            AgentEventRef::TaskStarted(e) => {
                 self.task = Some(Task {
-                    task: e.task.clone(),
+                    task: e.task.as_str().to_owned(),
                     items: e.items,
                 });
             }
-            AgentEvent::TaskFinished(_) => self.task = None,
-            AgentEvent::ExecutionCleared(e) => self.cleared = Some(e.trade_id.clone()),
+            AgentEventRef::TaskFinished(_) => self.task = None,
+            AgentEventRef::ExecutionCleared(e) => put(&mut self.cleared, e.trade_id),
         }
     }
+}
+
+/// Keeps the memory of the text that was there before.
+fn put(kept: &mut Option<String>, text: Utf8<'_>) {
+    let kept = kept.get_or_insert_default();
+    kept.clear();
+    kept.push_str(text.as_str());
 }
 
 impl Aggregate for Agent {

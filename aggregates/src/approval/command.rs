@@ -1,5 +1,6 @@
 use serde::Deserialize;
 use serde_json::Value;
+use sovereign_schemas::events::ApprovalEvent;
 use sovereign_schemas::{
     AggregateId, Decimal, Digest, ErrorCode, Identifier, Problem, RawText, Text,
 };
@@ -15,6 +16,8 @@ pub enum ApprovalCommand<T = Text> {
     Deny(Deny<T>),
     /// Note that nobody answered in time.
     Expire(Expire),
+    /// Take these events, which were decided elsewhere. It has no form in JSON.
+    Recorded(Vec<ApprovalEvent>),
 }
 
 /// Data of [`ApprovalCommand::Request`].
@@ -74,6 +77,7 @@ impl<T> ApprovalCommand<T> {
             Self::Request(_) => "request",
             Self::Deny(_) => "deny",
             Self::Expire(_) => "expire",
+            Self::Recorded(_) => "recorded",
         }
     }
 
@@ -87,6 +91,7 @@ impl<T> ApprovalCommand<T> {
                 reason: f(c.reason)?,
             }),
             Self::Expire(c) => ApprovalCommand::Expire(c),
+            Self::Recorded(events) => ApprovalCommand::Recorded(events),
         })
     }
 
@@ -97,7 +102,7 @@ impl<T> ApprovalCommand<T> {
                 ("data.target_id", c.target_id.as_str()),
                 ("data.currency", c.currency.as_str()),
             ],
-            Self::Deny(_) | Self::Expire(_) => vec![],
+            Self::Deny(_) | Self::Expire(_) | Self::Recorded(_) => vec![],
         }
     }
 }

@@ -6,8 +6,9 @@ mod command;
 use cqrs_es::Aggregate;
 use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
+use sovereign_schemas::borrowed::ToBorrowed as _;
 use sovereign_schemas::events::{
-    ApprovalDenied, ApprovalEvent, ApprovalExpired, ApprovalRequested,
+    ApprovalDenied, ApprovalEvent, ApprovalEventRef, ApprovalExpired, ApprovalRequested,
 };
 use sovereign_schemas::{ErrorCode, Problem, Timestamp};
 
@@ -44,6 +45,7 @@ impl Approval {
         decision: &Decision,
     ) -> Result<Vec<ApprovalEvent>, Refusal> {
         let event: ApprovalEvent = match (self, command) {
+            (_, ApprovalCommand::Recorded(events)) => return Ok(events),
             (Self::None, ApprovalCommand::Request(request)) => {
                 Self::request(request, decision)?.into()
             }
@@ -121,12 +123,17 @@ impl Approval {
 
     /// Takes one recorded event. Total: never fails, whatever came before.
     pub fn evolve(&mut self, event: &ApprovalEvent) {
+        self.evolve_borrowed(&event.borrowed());
+    }
+
+    /// As [`Self::evolve`], from an event that was not copied out of its datum.
+    pub fn evolve_borrowed(&mut self, event: &ApprovalEventRef<'_>) {
         *self = match event {
-            ApprovalEvent::ApprovalRequested(e) => Self::Waiting {
+            ApprovalEventRef::ApprovalRequested(e) => Self::Waiting {
                 expires_at: e.expires_at,
             },
-            ApprovalEvent::ApprovalDenied(_) => Self::Denied,
-            ApprovalEvent::ApprovalExpired(_) => Self::Expired,
+            ApprovalEventRef::ApprovalDenied(_) => Self::Denied,
+            ApprovalEventRef::ApprovalExpired(_) => Self::Expired,
         };
     }
 }

@@ -1,6 +1,6 @@
 use serde::Deserialize;
 use serde_json::Value;
-use sovereign_schemas::events::{Side, Verdict};
+use sovereign_schemas::events::{Side, TradeEvent, Verdict};
 use sovereign_schemas::{
     AggregateId, Decimal, ErrorCode, Identifier, Problem, RawText, Text, Timestamp,
 };
@@ -24,6 +24,8 @@ pub enum TradeCommand<T = Text> {
     Cancel(Cancel),
     /// Record the result of the position it opened.
     Conclude(Conclude),
+    /// Take these events, which were decided elsewhere. It has no form in JSON.
+    Recorded(Vec<TradeEvent>),
 }
 
 /// Data of [`TradeCommand::Propose`].
@@ -157,6 +159,7 @@ impl<T> TradeCommand<T> {
             Self::Fill(_) => "fill",
             Self::Cancel(_) => "cancel",
             Self::Conclude(_) => "conclude",
+            Self::Recorded(_) => "recorded",
         }
     }
 
@@ -187,6 +190,7 @@ impl<T> TradeCommand<T> {
             Self::Fill(c) => TradeCommand::Fill(c),
             Self::Cancel(c) => TradeCommand::Cancel(c),
             Self::Conclude(c) => TradeCommand::Conclude(c),
+            Self::Recorded(events) => TradeCommand::Recorded(events),
         })
     }
 
@@ -203,7 +207,7 @@ impl<T> TradeCommand<T> {
             }
             Self::GiveVerdict(c) => vec![("data.rule", c.rule.as_str())],
             Self::Hold(c) => vec![("data.approval_id", c.approval_id.as_str())],
-            Self::Authorize(_) => vec![],
+            Self::Authorize(_) | Self::Recorded(_) => vec![],
             Self::Fill(c) => vec![("data.order_id", c.order_id.as_str())],
             Self::Cancel(c) => vec![("data.reason", c.reason.as_str())],
             Self::Conclude(c) => vec![("data.exit_trade_id", c.exit_trade_id.as_str())],

@@ -5,9 +5,10 @@ mod command;
 use cqrs_es::Aggregate;
 use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
+use sovereign_schemas::borrowed::ToBorrowed as _;
 use sovereign_schemas::events::{
-    Side, TradeAuthorized, TradeCancelled, TradeConcluded, TradeEvent, TradeFilled, TradeHeld,
-    TradeProposed, Verdict, VerdictGiven,
+    Side, TradeAuthorized, TradeCancelled, TradeConcluded, TradeEvent, TradeEventRef, TradeFilled,
+    TradeHeld, TradeProposed, Verdict, VerdictGiven,
 };
 use sovereign_schemas::{Decimal, ErrorCode, Problem, Text, Timestamp};
 
@@ -100,6 +101,7 @@ impl Trade {
     /// Why it may not.
     pub fn decide(&self, command: TradeCommand) -> Result<Vec<TradeEvent>, Refusal> {
         let intent = match (&self.intent, command) {
+            (_, TradeCommand::Recorded(events)) => return Ok(events),
             (None, TradeCommand::Propose(propose)) => {
                 return Ok(vec![Self::propose(propose)?.into()]);
             }
@@ -114,7 +116,7 @@ impl Trade {
         };
         let (intent, command) = intent;
         let event: TradeEvent = match command {
-            TradeCommand::Propose(_) => return Ok(vec![]),
+            TradeCommand::Propose(_) | TradeCommand::Recorded(_) => return Ok(vec![]),
             TradeCommand::GiveVerdict(GiveVerdict {
                 verdict,
                 rule,
@@ -307,8 +309,13 @@ impl Trade {
 
     /// Takes one recorded event. Total: never fails, whatever came before.
     pub fn evolve(&mut self, event: &TradeEvent) {
+        self.evolve_borrowed(&event.borrowed());
+    }
+
+    /// As [`Self::evolve`], from an event that was not copied out of its datum.
+    pub fn evolve_borrowed(&mut self, event: &TradeEventRef<'_>) {
         match event {
-            TradeEvent::TradeProposed(e) => {
+            TradeEventRef::TradeProposed(e) => {
                 self.status = TradeStatus::Proposed;
                 self.intent = Some(Intent {
                     side: e.side,
@@ -318,26 +325,26 @@ impl Trade {
                     decided_on: e.decided_on,
                 });
             }
-            TradeEvent::VerdictGiven(e) => {
+            TradeEventRef::VerdictGiven(e) => {
                 self.status = match e.verdict {
                     Verdict::Green => TradeStatus::Green,
                     Verdict::Red => TradeStatus::Rejected,
                 };
             }
-            TradeEvent::TradeHeld(e) => {
+            TradeEventRef::TradeHeld(e) => {
                 self.status = TradeStatus::Held;
-                self.approval_id = Some(e.approval_id.clone());
+                self.approval_id = Some(e.approval_id.as_str().to_owned());
             }
-            TradeEvent::TradeAuthorized(_) => self.status = TradeStatus::Authorized,
-            TradeEvent::TradeFilled(e) => {
+            TradeEventRef::TradeAuthorized(_) => self.status = TradeStatus::Authorized,
+            TradeEventRef::TradeFilled(e) => {
                 self.status = TradeStatus::Filled;
                 self.execution = Some(Execution {
                     price: e.price,
                     commission: e.commission,
                 });
             }
-            TradeEvent::TradeCancelled(_) => self.status = TradeStatus::Cancelled,
-            TradeEvent::TradeConcluded(_) => self.status = TradeStatus::Concluded,
+            TradeEventRef::TradeCancelled(_) => self.status = TradeStatus::Cancelled,
+            TradeEventRef::TradeConcluded(_) => self.status = TradeStatus::Concluded,
         }
     }
 }

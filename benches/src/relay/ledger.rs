@@ -71,13 +71,13 @@ pub(super) fn schema_ids() -> SchemaIds {
 
 /// A ledger in memory of which the first so many events exist.
 #[derive(Clone)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     events: Arc<Vec<Arc<RecordedEvent>>>,
     exist: watch::Receiver<u64>,
 }
 
 impl Memory {
-    pub(super) fn new(
+    pub(crate) fn new(
         events: Arc<Vec<Arc<RecordedEvent>>>,
         exist: u64,
     ) -> (Self, watch::Sender<u64>) {
@@ -122,7 +122,7 @@ impl LedgerProbe for Memory {
 }
 
 /// The broker, with topics that nobody has used.
-pub(super) async fn fresh(brokers: &str) -> anyhow::Result<KafkaOptions> {
+pub(crate) async fn fresh(brokers: &str) -> anyhow::Result<KafkaOptions> {
     let mut options = KafkaOptions::new(brokers);
     options.namespace = format!("b{}.", Uuid::now_v7().simple());
     ensure_topics(
@@ -135,7 +135,7 @@ pub(super) async fn fresh(brokers: &str) -> anyhow::Result<KafkaOptions> {
 }
 
 /// A relay that has taken over and waits for events.
-pub(super) async fn running(kafka: &KafkaOptions, ledger: &Memory) -> anyhow::Result<RelayHandle> {
+pub(crate) async fn running(kafka: &KafkaOptions, ledger: &Memory) -> anyhow::Result<RelayHandle> {
     let relay = Relay::start(
         RelayOptions::new(kafka.clone()),
         Box::new(ledger.clone()),
@@ -147,7 +147,7 @@ pub(super) async fn running(kafka: &KafkaOptions, ledger: &Memory) -> anyhow::Re
     Ok(relay)
 }
 
-pub(super) async fn until(limit_s: u64, mut holds: impl FnMut() -> bool) -> anyhow::Result<()> {
+pub(crate) async fn until(limit_s: u64, mut holds: impl FnMut() -> bool) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(limit_s);
     while !holds() {
         anyhow::ensure!(Instant::now() < deadline, "not within {limit_s} s");
@@ -157,7 +157,7 @@ pub(super) async fn until(limit_s: u64, mut holds: impl FnMut() -> bool) -> anyh
 }
 
 /// Every partition of the departments' topics, from `from` on.
-pub(super) fn consumer(kafka: &KafkaOptions, from: Offset) -> anyhow::Result<BaseConsumer> {
+pub(crate) fn consumer(kafka: &KafkaOptions, from: Offset) -> anyhow::Result<BaseConsumer> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", &kafka.brokers)
         .set("group.id", format!("{}bench", kafka.namespace))

@@ -18,7 +18,7 @@ pub(crate) async fn run(location: &Location, output: Output, args: ExportArgs) -
         .remedy("choose another name, or remove the file")
         .into());
     }
-    let mut opened = Opened::open(location, &Named::Ledger)?;
+    let mut opened = Opened::open(location, &Named::Ledger).await?;
     let head = opened.end().await?.unwrap_or_default();
     let first = Position(args.range.from.unwrap_or(1));
     let last = args.range.to.map_or(head, Position);

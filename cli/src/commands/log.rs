@@ -24,7 +24,7 @@ pub(crate) async fn run(location: &Location, output: Output, args: LogArgs) -> R
     let state = state(location)?;
     let departments = departments(&state)?;
     let filter = filter(&args, &departments)?;
-    let reader = ledger(&state)?;
+    let reader = ledger(&state).await?;
     let revealer = if args.sealed {
         None
     } else {
@@ -162,31 +162,20 @@ fn wanted(filter: &Filter, event: &RecordedEvent) -> bool {
 }
 
 /// Prints one event a line.
-struct Printer {
-    output: Output,
-    departments: Departments,
-    revealer: Option<Revealer>,
+pub(crate) struct Printer {
+    pub(crate) output: Output,
+    pub(crate) departments: Departments,
+    pub(crate) revealer: Option<Revealer>,
 }
 
 impl Printer {
     async fn print(&mut self, event: &RecordedEvent) -> Result<()> {
         let data = self.data(event).await;
-        let header = &event.header;
-        let department = self.departments.get(header.department);
-        let department =
-            department.map_or_else(|| header.department.to_string(), |d| d.name.to_string());
         if self.output.json {
-            return self.output.object(&json!({
-                "position": header.position, "event_id": header.event_id,
-                "aggregate_type": header.aggregate_type, "aggregate_id": header.aggregate_id,
-                "sequence": header.sequence, "event_type": header.event_type,
-                "event_version": header.event_version, "department": department,
-                "actor": header.actor, "command_id": header.command_id,
-                "correlation_id": header.correlation_id, "causation_id": header.causation_id,
-                "recorded_at": header.recorded_at, "traceparent": event.traceparent,
-                "hash": event.hash, "data": data,
-            }));
+            return self.output.object(&self.described(event, &data));
         }
+        let header = &event.header;
+        let department = self.department(event);
         let fields: Vec<String> = data
             .as_object()
             .into_iter()
@@ -210,8 +199,29 @@ impl Printer {
         ))
     }
 
+    fn department(&self, event: &RecordedEvent) -> String {
+        let id = event.header.department;
+        let department = self.departments.get(id);
+        department.map_or_else(|| id.to_string(), |d| d.name.to_string())
+    }
+
+    /// The event as one object, with its payload as [`Self::data`] gives it.
+    pub(crate) fn described(&self, event: &RecordedEvent, data: &Value) -> Value {
+        let header = &event.header;
+        json!({
+            "position": header.position, "event_id": header.event_id,
+            "aggregate_type": header.aggregate_type, "aggregate_id": header.aggregate_id,
+            "sequence": header.sequence, "event_type": header.event_type,
+            "event_version": header.event_version, "department": self.department(event),
+            "actor": header.actor, "command_id": header.command_id,
+            "correlation_id": header.correlation_id, "causation_id": header.causation_id,
+            "recorded_at": header.recorded_at, "traceparent": event.traceparent,
+            "hash": event.hash, "data": data,
+        })
+    }
+
     /// The payload with its texts, as far as they may and can be read.
-    async fn data(&mut self, event: &RecordedEvent) -> Value {
+    pub(crate) async fn data(&mut self, event: &RecordedEvent) -> Value {
         let decoded = match AnyEvent::decode(event) {
             Ok(decoded) => decoded,
             Err(error) => return json!({ "undecodable": error.to_string() }),
@@ -249,6 +259,6 @@ fn sealed(text: &Text) -> Value {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

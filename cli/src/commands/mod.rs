@@ -2,8 +2,10 @@
 
 pub(crate) mod agents;
 pub(crate) mod approvals;
+pub(crate) mod dead_letters;
 pub(crate) mod down;
 pub(crate) mod export;
+pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod replay;

@@ -22,7 +22,7 @@ pub(crate) async fn run(location: &Location, output: Output, args: ReplayArgs) -
     }
     let range = Range::new(args.range.from.map(Position), args.range.to.map(Position))
         .map_err(|e| failure(e, &named))?;
-    let mut opened = Opened::open(location, &named)?;
+    let mut opened = Opened::open(location, &named).await?;
     let length = match args.range.to {
         Some(to) => to,
         None => opened.end().await?.unwrap_or_default().0,
@@ -54,6 +54,9 @@ pub(crate) async fn run(location: &Location, output: Output, args: ReplayArgs) -
     table.row(["agent".into(), report.digests.agent.to_string()]);
     table.row(["trade".into(), report.digests.trade.to_string()]);
     table.row(["approval".into(), report.digests.approval.to_string()]);
+    if let Some(imported) = report.digests.imported {
+        table.row(["imported".into(), imported.to_string()]);
+    }
     table.row(["all".into(), report.digests.all.to_string()]);
     table.row(["chain head".into(), report.head.hash.to_string()]);
     table.print(&output)

@@ -48,10 +48,10 @@ pub(crate) enum Opened {
 }
 
 impl Opened {
-    pub(crate) fn open(location: &Location, named: &Named) -> Result<Self> {
+    pub(crate) async fn open(location: &Location, named: &Named) -> Result<Self> {
         Ok(match named {
             Named::Ledger => {
-                let reader = ledger(&state(location)?)?;
+                let reader = ledger(&state(location)?).await?;
                 let log = reader.log();
                 Self::Ledger(reader, log)
             }
@@ -83,11 +83,7 @@ impl Opened {
     pub(crate) async fn end(&mut self) -> Result<Option<Position>> {
         Ok(match self {
             Self::Ledger(reader, _) => Some(reader.head().await.map_err(|e| e.problem())?.position),
-            Self::Kafka(log) => Some(
-                log.end()
-                    .await
-                    .map_err(|e| log_failure(&e, &Named::Kafka))?,
-            ),
+            Self::Kafka(log) => Some(log.end().await.map_err(|e| e.problem())?),
             Self::File(log) => Some(log.info().last),
         })
     }
@@ -107,7 +103,11 @@ pub(crate) fn state(location: &Location) -> Result<EngineState> {
     location.state()?.ok_or_else(|| location.not_running())
 }
 
-pub(crate) fn ledger(state: &EngineState) -> Result<LedgerReader> {
+/// For reading, once the database has answered.
+pub(crate) async fn ledger(state: &EngineState) -> Result<LedgerReader> {
+    sovereign_event_store::reach(&state.database)
+        .await
+        .map_err(|e| e.problem())?;
     Ok(LedgerReader::connect(&state.database, 2).map_err(|e| e.problem())?)
 }
 

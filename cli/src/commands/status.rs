@@ -30,6 +30,22 @@ fn text(value: &Value) -> String {
     }
 }
 
+/// Units of work in a few words: lanes as a number.
+fn brief(units: &Value) -> String {
+    let names: Vec<&str> = units
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let (lanes, mut rest): (Vec<&str>, Vec<&str>) = names
+        .into_iter()
+        .partition(|name| name.starts_with("agents-"));
+    let lanes = format!("{} lanes of agents", lanes.len());
+    rest.push(&lanes);
+    rest.join(", ")
+}
+
 fn print(status: &Value, healthy: bool, output: Output) -> Result<()> {
     let word = if healthy {
         output.paint(Tone::Good, "healthy")
@@ -49,8 +65,26 @@ fn print(status: &Value, healthy: bool, output: Output) -> Result<()> {
         output.line(format!("{name:10} {}", text(&status[name])))?;
     }
     output.line(format!("database   {}", masked(&text(&status["database"]))))?;
+    let waiting = ["open", "retrying"].map(|state| status["dead_letters"][state].as_u64());
+    if let [Some(open), Some(retrying)] = waiting
+        && open + retrying > 0
+    {
+        let text = format!("{open} open, {retrying} retrying; see sovereign dead-letters list");
+        output.line(format!("letters    {}", output.paint(Tone::Bad, &text)))?;
+    }
+    for (engine, units) in status["engines"].as_object().into_iter().flatten() {
+        let own = if status["engine"] == **engine {
+            " (this one)"
+        } else {
+            ""
+        };
+        output.line(format!("works on   {}{own}: {}", engine, brief(units)))?;
+    }
     let mut parts = Table::new(["part", "position", "lag", "state"]);
     let state = |part: &Value| match part["healthy"].as_bool() {
+        Some(true) if part["state"] == "standby" || part["activity"] == "standby" => {
+            output.paint(Tone::Good, "standby")
+        }
         Some(true) => output.paint(Tone::Good, "ok"),
         _ => output.paint(Tone::Bad, &text(&part["problem"]["message"])),
     };
@@ -97,7 +131,14 @@ pub(crate) fn masked(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::masked;
+    use super::{brief, masked};
+
+    #[test]
+    fn lanes_are_counted() {
+        let units = serde_json::json!(["agents-00", "agents-07", "relay", "view-trades"]);
+        assert_eq!(brief(&units), "relay, view-trades, 2 lanes of agents");
+        assert_eq!(brief(&serde_json::Value::Null), "0 lanes of agents");
+    }
 
     #[test]
     fn passwords_do_not_reach_the_screen() {

@@ -66,7 +66,7 @@ async fn gather(location: &Location, client: &Client, events_per_s: Option<f64>)
         .map_err(|e| e.problem())?
         .rows;
     let live = client.get("/api/digest").await?;
-    let replayed = replay_to(&ledger(&state(location)?)?, &live).await?;
+    let replayed = replay_to(&ledger(&state(location)?).await?, &live).await?;
     let equal = serde_json::to_value(replayed.digests).map_err(internal)? == live["digests"]
         && serde_json::to_value(replayed.head.hash).map_err(internal)? == live["head_hash"];
     Ok(Report {

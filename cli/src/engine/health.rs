@@ -21,18 +21,21 @@ fn failed(healthy: bool, lag: Option<u64>, detail: Value, problem: Option<Proble
     }
 }
 
+/// How long a status waits for the ledger's head.
+const HEAD_WAIT: std::time::Duration = std::time::Duration::from_millis(500);
+
 impl Parts {
     fn ledger_health(&self) -> PartHealth {
         let health = self.ledger.health();
-        let message = health
-            .last_error
-            .clone()
-            .unwrap_or_else(|| "queue is full".to_owned());
-        let code = if health.database_reachable {
-            ErrorCode::Busy
-        } else {
-            ErrorCode::DatabaseUnreachable
+        let (code, message) = match (health.database_reachable, health.stalled_for_ms) {
+            (false, _) => (ErrorCode::DatabaseUnreachable, health.last_error.clone()),
+            (true, Some(ms)) => {
+                let message = format!("commands wait, and none was answered for {ms} ms");
+                (ErrorCode::TimedOut, Some(message))
+            }
+            (true, None) => (ErrorCode::Busy, None),
         };
+        let message = message.unwrap_or_else(|| "queue is full".to_owned());
         let mut part = failed(
             health.healthy,
             None,
@@ -62,6 +65,17 @@ impl Parts {
             json!(health),
             Some(problem),
         )
+    }
+
+    fn work_health(&self) -> PartHealth {
+        let Some(work) = self.work.get() else {
+            return PartHealth::failed(Problem::new(
+                ErrorCode::BrokerUnreachable,
+                "the group of engines was not joined yet",
+            ));
+        };
+        let health = work.health();
+        failed(health.healthy, None, json!(health), health.problem)
     }
 
     fn views_health(&self) -> PartHealth {
@@ -116,6 +130,7 @@ impl HealthSource for Parts {
             ("relay".to_owned(), self.relay_health()),
             ("views".to_owned(), self.views_health()),
             ("agents".to_owned(), self.agents_health()),
+            ("work".to_owned(), self.work_health()),
         ]);
         if let Some(servers) = self.servers_health() {
             parts.insert("servers".to_owned(), servers);
@@ -131,7 +146,12 @@ impl StatusSource for Parts {
         let Some(state) = self.state.get() else {
             return Err(Problem::new(ErrorCode::Busy, "engine is still starting"));
         };
-        let head = self.ledger.flushed();
+        // other processes write too; a database that does not answer is in the health
+        let reader = self.ledger.reader();
+        let head = match tokio::time::timeout(HEAD_WAIT, reader.head()).await {
+            Ok(Ok(head)) => head,
+            _ => self.ledger.flushed(),
+        };
         let part = |name: &str| health.parts.get(name);
         let mut relay = part("relay").map_or(Value::Null, |p| p.detail.clone());
         if relay.is_null() {
@@ -139,6 +159,7 @@ impl StatusSource for Parts {
         }
         relay["healthy"] = part("relay").is_some_and(|p| p.healthy).into();
         relay["problem"] = json!(part("relay").and_then(|p| p.problem.clone()));
+        let work = part("work").map_or(Value::Null, |p| p.detail.clone());
         let problems: BTreeMap<_, _> = health
             .parts
             .iter()
@@ -154,9 +175,13 @@ impl StatusSource for Parts {
             "console": state.console,
             "pid": state.pid,
             "started_at": state.started_at,
+            "engine": state.engine,
+            "units": work["units"],
+            "engines": work["engines"],
             "version": env!("CARGO_PKG_VERSION"),
             "relay": relay,
             "projections": part("views").map(|p| p.detail.clone()),
+            "dead_letters": self.letters.get().and_then(super::letters::Letters::counts),
             "servers": part("servers").map(|p| p.detail.clone()),
             "agents": part("agents").map(|p| p.detail.clone()),
             "task": self.agents.get().map(sovereign_agents::RunnerHandle::progress),

@@ -2,11 +2,14 @@
 
 mod gateway;
 mod health;
+mod letters;
+mod market;
 mod parts;
 mod registry;
 mod servers;
 mod services;
 mod start;
+mod work;
 
 use std::io::Write as _;
 

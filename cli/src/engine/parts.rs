@@ -4,14 +4,16 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use sovereign_agents::RunnerHandle;
-use sovereign_agents::market::MarketFolder;
 use sovereign_event_store::Ledger;
-use sovereign_kafka::RelayHandle;
+use sovereign_kafka::{RelayHandle, RelayState, WorkGroup};
 use sovereign_projections::ProjectorHandle;
+use sovereign_schemas::{ErrorCode, Problem};
 use sovereign_servers::Servers;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::letters::Letters;
+use super::market::SharedMarket;
 use crate::location::{EngineState, Location};
 
 /// The last requests may take so long once the engine stops.
@@ -24,9 +26,38 @@ pub(crate) struct Parts {
     pub(super) views: ProjectorHandle,
     pub(super) relay: RwLock<Option<RelayHandle>>,
     pub(super) agents: OnceLock<RunnerHandle>,
-    pub(super) market: MarketFolder,
+    pub(super) letters: OnceLock<Letters>,
+    pub(super) market: Arc<SharedMarket>,
+    pub(super) work: OnceLock<WorkGroup>,
     pub(super) state: OnceLock<EngineState>,
     pub(super) stop: watch::Sender<bool>,
+}
+
+/// How far the relay has come in its start.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum RelayStart {
+    /// It runs, or has ended; health says how.
+    Done,
+    /// It tries.
+    Underway,
+    /// The brokers refuse it; only the operator can change that.
+    Refused(Problem),
+}
+
+impl Parts {
+    pub(super) fn relay_start(&self) -> RelayStart {
+        let relay = self.relay.read().unwrap_or_else(PoisonError::into_inner);
+        match relay.as_ref().map(|relay| relay.health().state) {
+            None | Some(RelayState::Starting) => RelayStart::Underway,
+            Some(RelayState::Waiting { problem, .. }) => match problem.code {
+                ErrorCode::MissingRights | ErrorCode::BrokerAuth | ErrorCode::TlsFailed => {
+                    RelayStart::Refused(problem)
+                }
+                _ => RelayStart::Underway,
+            },
+            Some(_) => RelayStart::Done,
+        }
+    }
 }
 
 /// A running engine.
@@ -64,6 +95,9 @@ impl Engine {
             relay.stop().await;
         }
         parts.views.stop().await;
+        if let Some(work) = parts.work.get() {
+            work.leave().await;
+        }
         if let Some(servers) = &parts.servers {
             servers.stop().await;
         }

@@ -33,9 +33,7 @@ impl TaskStarter for Parts {
                 Problem::new(ErrorCode::Busy, "agents have not started yet").retry_after_ms(500)
             );
         };
-        let market = self.market.clone();
-        let kept = tokio::task::spawn_blocking(move || market.keep(&request.file)).await;
-        let file = kept.map_err(|e| Problem::new(ErrorCode::Internal, e.to_string()))??;
+        let file = self.market.keep(request.file).await?;
         let digest = file.digest();
         let bars = file.bars();
         let outcome = agents.start_task(Arc::clone(&file)).await?;
@@ -104,7 +102,7 @@ impl CheckpointStore for AgentCheckpoints {
         self.0.load(name).await.map_err(|e| e.problem())
     }
 
-    async fn save(&self, name: &str, position: Position) -> Result<(), Problem> {
-        self.0.save(name, position).await.map_err(|e| e.problem())
+    async fn save(&self, positions: &[(String, Position)]) -> Result<(), Problem> {
+        self.0.save(positions).await.map_err(|e| e.problem())
     }
 }

@@ -1,20 +1,20 @@
 //! Putting the engine together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use sovereign_agents::market::MarketFolder;
 use sovereign_agents::{Runner, RunnerOptions, SystemClock};
 use sovereign_console::{
     Console, ConsoleOptions, HealthSource as _, Services, Token, metrics_recorder,
 };
-use sovereign_event_store::{Checkpoints, Gate, KeyStore, Ledger, LedgerOptions};
+use sovereign_event_store::{Artifacts, Checkpoints, Gate, KeyStore, Ledger, LedgerOptions};
 use sovereign_guard::seal::MasterKey;
 use sovereign_kafka::{
-    KafkaOptions, RegistryOptions, Relay, RelayOptions, SchemaIds, TopicSettings, ensure_topics,
+    KafkaOptions, RegistryOptions, Relay, RelayOptions, SchemaIds, TopicSettings, Turn, WorkGroup,
+    WorkOptions, ensure_topics,
 };
 use sovereign_projections::{Projector, ViewsOptions, ViewsStore};
 use sovereign_schemas::{Departments, ErrorCode, Problem, Timestamp};
@@ -22,14 +22,17 @@ use sovereign_servers::{DataFolder, Options, Servers, Wanted};
 use tokio::sync::watch;
 
 use super::gateway::Door;
-use super::parts::{Engine, Parts};
+use super::letters::Letters;
+use super::market::SharedMarket;
+use super::parts::{Engine, Parts, RelayStart};
 use super::registry::Registry;
 use super::services::{AgentCheckpoints, Probe};
-use super::{Reporter, servers};
+use super::{Reporter, servers, work};
 use crate::args::UpArgs;
 use crate::config;
 use crate::failure::{Failure, Result, internal};
 use crate::location::{EngineState, Location, write_private};
+use crate::reveal;
 
 /// How long a started engine may take until every part is healthy.
 const HEALTHY_LIMIT: Duration = Duration::from_secs(60);
@@ -161,8 +164,9 @@ async fn assemble(
     reporter.step("opening the ledger");
     let options = LedgerOptions::new(&addresses.database, departments.clone());
     let ledger = Ledger::open(options).await.map_err(|e| e.problem())?;
-    let master = MasterKey::from_hex(&secret(&location.path("master.key"))?)
-        .map_err(|e| Problem::new(ErrorCode::KeyMissing, format!("master.key: {e}")))?;
+    let elsewhere = args.master_key.as_deref().map(std::path::absolute);
+    let master_path = elsewhere.transpose().map_err(internal)?;
+    let master = master_key(location, master_path.as_deref())?;
     if addresses.keys_database == addresses.database {
         tracing::warn!("subject keys share a database with the ledger; see --keys-database");
     }
@@ -171,19 +175,30 @@ async fn assemble(
         .map_err(|e| e.problem())?;
     let door = Door::new(Gate::new(departments.clone(), keys), ledger.clone());
     let views = ViewsStore::new(&addresses.database).map_err(|e| e.problem())?;
-    views.migrate().await.map_err(|e| e.problem())?;
+    views.migrate().await.map_err(|error| {
+        let mut problem = error.problem();
+        let address = sovereign_event_store::address_of(&addresses.database);
+        problem.message = format!("{address}: {}", problem.message);
+        problem
+    })?;
     let tails = ledger.clone();
-    let views = Projector::start(ViewsOptions::new(&addresses.database), || {
+    let views = Projector::start(ViewsOptions::new(&addresses.database), move || {
         Box::new(tails.tail())
     })
     .map_err(|e| e.problem())?;
+    // until the group says which are ours
+    views.assign(&BTreeSet::new());
+    let artifacts = Artifacts::connect(&addresses.database).map_err(|e| e.problem())?;
+    let market = Arc::new(SharedMarket::new(location.path("market"), artifacts));
     let parts = Arc::new(Parts {
         ledger: ledger.clone(),
         servers: local,
         views,
         relay: RwLock::new(None),
         agents: OnceLock::new(),
-        market: MarketFolder::new(location.path("market")),
+        letters: OnceLock::new(),
+        market: market.clone(),
+        work: OnceLock::new(),
         state: OnceLock::new(),
         stop: stop.clone(),
     });
@@ -218,8 +233,26 @@ async fn assemble(
     let schema_ids = SchemaIds::register_all(&RegistryOptions::new(&registry))
         .await
         .map_err(|e| e.problem())?;
+    let engine_id = work::engine_id(&location.path("engine.id"))?;
+    let ledger_id = ledger.reader().identity().await.map_err(|e| e.problem())?;
+    let group = work::group(ledger_id);
+    let options = WorkOptions::new(kafka.clone(), group, &engine_id, work::units());
+    let group = WorkGroup::join(options).await.map_err(|e| e.problem())?;
+    let duties = work::follow(&group, parts.views.clone());
+    let letters = Letters::start(
+        kafka.clone(),
+        &parts,
+        ledger.reader(),
+        schema_ids.clone(),
+        stop.subscribe(),
+    )?;
+    let mut options = RelayOptions::new(kafka);
+    let turn = group
+        .unit(work::RELAY)
+        .map(|unit| Arc::new(unit) as Arc<dyn Turn>);
+    options.turn = Some(turn.ok_or_else(|| internal("the relay is no unit of work"))?);
     let relay = Relay::start(
-        RelayOptions::new(kafka),
+        options,
         Box::new(ledger.tail()),
         Arc::new(Probe(ledger.reader())),
         schema_ids,
@@ -227,11 +260,14 @@ async fn assemble(
     );
     let checkpoints = Checkpoints::connect(&addresses.database).map_err(|e| e.problem())?;
     let agents = Runner::start(
-        RunnerOptions::default(),
+        RunnerOptions {
+            duties,
+            ..RunnerOptions::default()
+        },
         Box::new(ledger.tail()),
         door,
         Arc::new(AgentCheckpoints(checkpoints)),
-        Arc::new(parts.market.clone()),
+        market,
         Arc::new(SystemClock),
     );
     let state = EngineState {
@@ -244,9 +280,13 @@ async fn assemble(
         kafka_properties,
         registry,
         config: config_path,
+        engine: engine_id,
+        master_key: master_path,
     };
     // each was empty: nobody else sets them
     let _ = (parts.agents.set(agents), parts.state.set(state.clone()));
+    let _ = parts.letters.set(letters);
+    let _ = parts.work.set(group);
     *parts.relay.write().unwrap_or_else(PoisonError::into_inner) = Some(relay);
     let engine = Engine {
         parts,
@@ -272,8 +312,18 @@ async fn healthy(reporter: &Reporter, engine: &Engine) -> Result<()> {
     let deadline = Instant::now() + HEALTHY_LIMIT;
     loop {
         let health = engine.parts.health().await;
-        if health.healthy {
+        // with nothing to relay a relay is healthy that has not even connected
+        let relay = engine.parts.relay_start();
+        let joined = engine
+            .parts
+            .work
+            .get()
+            .map(|w| w.assigned().borrow().joined);
+        if health.healthy && joined == Some(true) && relay == RelayStart::Done {
             return Ok(());
+        }
+        if let RelayStart::Refused(problem) = relay {
+            return Err(problem.into());
         }
         let problem = health.parts.into_iter().find_map(|(_, p)| p.problem);
         // a stopped relay stays stopped: its problem is final
@@ -323,12 +373,22 @@ fn last_port(location: &Location) -> Result<Option<u16>> {
     }
 }
 
-fn unusable(error: &std::io::Error) -> Failure {
+pub(super) fn unusable(error: &std::io::Error) -> Failure {
     let code = match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorCode::DiskFull,
         _ => ErrorCode::DataFolderUnusable,
     };
     Failure::new(code, format!("data folder cannot be used: {error}"))
+}
+
+/// The key of the data folder, made at the first start, or the one that was named.
+fn master_key(location: &Location, elsewhere: Option<&Path>) -> Result<MasterKey> {
+    if let Some(path) = elsewhere {
+        return reveal::master_key(path);
+    }
+    let path = location.path("master.key");
+    secret(&path)?;
+    reveal::master_key(&path)
 }
 
 /// The 64 hex digits of a secret file, made at the first start.

@@ -104,11 +104,15 @@ fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         C::Unauthorized => StatusCode::UNAUTHORIZED,
         C::NotFound => StatusCode::NOT_FOUND,
+        C::ViewNotReady => StatusCode::CONFLICT,
         C::LineTooLong | C::TextTooLong | C::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         C::Busy
         | C::DatabaseUnreachable
         | C::DatabaseAuth
         | C::BrokerUnreachable
+        | C::BrokerAuth
+        | C::TlsFailed
+        | C::MissingRights
         | C::RegistryUnreachable
         | C::EngineNotRunning
         | C::DiskFull

@@ -1,6 +1,7 @@
 //! Subject keys, in a database apart from the ledger: destroying a row there erases every text of
 //! its subject, here and in all copies.
 
+mod master;
 mod subject;
 
 use std::num::NonZeroUsize;
@@ -42,14 +43,18 @@ fn random<const N: usize>() -> Result<[u8; N], StoreError> {
 }
 
 impl KeyStore {
-    /// Migrates the key database if it has to be.
+    /// Migrates the key database if it has to be, and holds the master key against the one that
+    /// wrapped what is there.
     ///
     /// # Errors
-    /// If the database cannot be used, or was written by a newer build.
+    /// [`StoreError::MasterKey`] if it is another one; or if the database cannot be used, or was
+    /// written by a newer build.
     pub async fn open(database: &str, master: MasterKey) -> Result<Self, StoreError> {
         let server = connect::options(database, "sovereign migration")?;
         let mut connection = connect::connect(&server).await?;
-        migrate::KEYS.run(&mut connection).await?;
+        let migrated = migrate::KEYS.run(&mut connection).await;
+        migrated.map_err(|error| error.at(&connect::address(&server)))?;
+        master::check(&mut connection, &master).await?;
         Self::connect(database, master)
     }
 
@@ -166,6 +171,18 @@ impl KeyStore {
             .unwrap_or_else(PoisonError::into_inner)
             .put(key_id, Arc::clone(&key));
         Ok(key)
+    }
+
+    /// A name for something whose own name must not travel: 64 hexadecimal digits, the same for the
+    /// same parts under the same master key.
+    #[must_use]
+    pub fn pseudonym(&self, parts: &[&[u8]]) -> String {
+        let mut message = Vec::new();
+        for part in parts {
+            message.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            message.extend_from_slice(part);
+        }
+        sovereign_schemas::Digest(self.master.pseudonym(&message)).to_string()
     }
 
     /// The words of a text, for those who may read them.

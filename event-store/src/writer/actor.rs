@@ -4,21 +4,32 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use sovereign_schemas::chain::Head;
-use sovereign_schemas::{ErrorCode, Outcome, Problem, Status, Uuid};
+use sovereign_schemas::{ErrorCode, Outcome, Position, Problem, Status, Uuid};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::LedgerOptions;
-use super::batch::{Batch, Key, Tip, Waiting};
+use super::batch::{Batch, Tip, Waiting};
 use super::cache::{self, Cache, Cached};
-use super::commit::{Report, Step};
+use super::commit::{Lost, Report, Step, Why};
 use super::decide::{self, Effect};
-use super::first::{self, First, Recent};
+use super::first::{First, Recent};
 use super::session::Session;
+use crate::port::{AggregateKey, Backend};
 use crate::shared::Shared;
 use crate::{LedgerReader, StoreError};
 
+/// Turns of the runtime that a batch waits for more commands while nothing is under way.
+const LINGER_TURNS_MAX: usize = 3;
+
+/// Commands of a batch that may be flushed with its commit: more are sent by many callers.
+const DURABLE_MAX: usize = 4;
+
+/// So few commands are not worth two transactions.
+const SHARE_MIN: usize = 32;
+
 /// A head, and the aggregates in memory at that head.
-pub(crate) type Snapshot = Result<(Head, HashMap<Key, Cached>), StoreError>;
+pub(crate) type Snapshot = Result<(Head, HashMap<AggregateKey, Cached>), StoreError>;
 
 /// What can be asked of the actor besides commands.
 #[derive(Debug)]
@@ -39,11 +50,13 @@ pub(crate) struct Actor {
     pub(super) recent: Recent,
     pub(super) session: Option<Session>,
     /// The writing backend of the last session.
-    pub(super) last_backend: Option<(i32, String)>,
+    pub(super) last_backend: Option<Backend>,
     /// What is known to be committed.
     pub(super) committed: Tip,
-    /// The tip of the batch that is being committed, if one is.
-    pub(super) in_flight: Option<Tip>,
+    /// The tips of the batches that are being committed, the oldest first.
+    pub(super) in_flight: VecDeque<Tip>,
+    /// A batch failed since the last was handed over.
+    pub(super) restart: bool,
     /// Decided on top of everything before it.
     pub(super) open: Batch,
     /// To be decided again, before anything new.
@@ -67,17 +80,17 @@ impl Actor {
             recorded_at: sovereign_schemas::Timestamp(0),
         };
         // an aggregate that the batches under way have changed must not be evicted, or it would
-        // be loaded again without their events; these are at most two batches and one load
+        // be loaded again without their events; these are at most three batches and one load
         let aggregates_max = options
             .cache_aggregates_max
-            .max(4 * options.batch_events_max.max(1));
+            .max(6 * options.batch_events_max.max(1));
         Self {
             cache: Cache::new(aggregates_max),
             // a batch must find the ids of the one before it here
             recent: Recent::new(
                 options
                     .recent_commands_max
-                    .max(4 * options.batch_events_max.max(1)),
+                    .max(6 * options.batch_events_max.max(1)),
             ),
             options,
             reader,
@@ -86,7 +99,8 @@ impl Actor {
             session: None,
             last_backend: None,
             committed: nowhere,
-            in_flight: None,
+            in_flight: VecDeque::new(),
+            restart: false,
             open: Batch::on(nowhere),
             redo: VecDeque::new(),
             one_by_one: 0,
@@ -108,7 +122,11 @@ impl Actor {
             let again = self.take_redo();
             let decided = self.decide(again).await;
             if let Err(error) = decided {
-                self.lose(&error).await;
+                self.lose(error).await;
+                continue;
+            }
+            if let Err(error) = self.linger().await {
+                self.lose(error).await;
                 continue;
             }
             self.submit();
@@ -131,7 +149,7 @@ impl Actor {
 
     /// Nothing is under way.
     pub(super) fn quiet(&self) -> bool {
-        self.in_flight.is_none() && self.open.items.is_empty() && self.redo.is_empty()
+        self.in_flight.is_empty() && self.open.items.is_empty() && self.redo.is_empty()
     }
 
     /// How many more commands the open batch takes.
@@ -143,8 +161,39 @@ impl Actor {
         if open.bytes() >= self.options.batch_bytes_max {
             return 0;
         }
-        let full = open.items.len().max(open.events.len());
-        self.options.batch_events_max.max(1).saturating_sub(full)
+        let full = open.items.len().max(open.events().len());
+        // two batches of half of all commands keep both sides busy; one of all lets each side wait
+        // for the other
+        let share = (self.shared().outstanding_now() / 2).max(SHARE_MIN);
+        let events_max = self.options.batch_events_max.max(1).min(share);
+        events_max.saturating_sub(full)
+    }
+
+    /// Lets those who are about to send do so, so that a batch is not one command and the next all
+    /// the others. Costs a lone caller a turn of the runtime.
+    pub(super) async fn linger(&mut self) -> Result<(), StoreError> {
+        if !self.in_flight.is_empty() || !self.redo.is_empty() || self.one_by_one > 0 {
+            return Ok(());
+        }
+        for _ in 0..LINGER_TURNS_MAX {
+            // what waits to be decided again was there before anything new
+            if self.open.items.is_empty() || !self.redo.is_empty() {
+                break;
+            }
+            tokio::task::yield_now().await;
+            let mut new = Vec::new();
+            while new.len() < self.room()
+                && let Ok(waiting) = self.queue.try_recv()
+            {
+                new.push(waiting);
+            }
+            if new.is_empty() {
+                break;
+            }
+            self.shared().unqueue(new.len());
+            self.decide(new).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn wait(&mut self) {
@@ -158,7 +207,8 @@ impl Actor {
         tokio::select! {
             biased;
             report = session.report() => {
-                let ended = || Report::Lost(None, StoreError::Internal("session ended".to_owned()));
+                let error = || StoreError::Internal("session ended".to_owned());
+                let ended = || Report::Lost(Lost::because(error()));
                 self.handle(report.unwrap_or_else(ended)).await;
             }
             control = self.controls.recv(), if !self.closing => self.control(control),
@@ -201,7 +251,11 @@ impl Actor {
         if commands.is_empty() {
             return Ok(());
         }
-        let missing: Vec<Key> = commands.iter().map(Waiting::key).collect();
+        let missing: Vec<AggregateKey> = commands
+            .iter()
+            .filter(|waiting| !self.cache.contains(&waiting.key))
+            .map(|waiting| waiting.key.clone())
+            .collect();
         let mut broken = match self.load(missing).await {
             Ok(broken) => broken,
             Err(error) => {
@@ -209,15 +263,15 @@ impl Actor {
                 return Err(error);
             }
         };
+        let (started, count) = (Instant::now(), commands.len());
         let mut commands = VecDeque::from(commands);
         while let Some(waiting) = commands.pop_front() {
             if self.room() == 0 {
                 commands.push_front(waiting);
                 break;
             }
-            let key = waiting.key();
-            if !self.cache.contains(&key) && !broken.contains_key(&key) {
-                match self.load(vec![key.clone()]).await {
+            if !self.cache.contains(&waiting.key) && !broken.contains_key(&waiting.key) {
+                match self.load(vec![waiting.key.clone()]).await {
                     Ok(more) => broken.extend(more),
                     Err(error) => {
                         commands.push_front(waiting);
@@ -226,8 +280,11 @@ impl Actor {
                     }
                 }
             }
-            self.decide_one(waiting, &key, &broken);
+            self.decide_one(waiting, &broken);
         }
+        // the mean: one command takes less than reading the clock twice
+        metrics::histogram!("sovereign_ledger_decide_seconds")
+            .record(started.elapsed().as_secs_f64() / count as f64);
         self.put_back(commands);
         Ok(())
     }
@@ -238,36 +295,32 @@ impl Actor {
         self.redo.extend(rest);
     }
 
-    pub(super) fn decide_one(
-        &mut self,
-        waiting: Waiting,
-        key: &Key,
-        broken: &HashMap<Key, Problem>,
-    ) {
+    pub(super) fn decide_one(&mut self, waiting: Waiting, broken: &HashMap<AggregateKey, Problem>) {
         self.one_by_one = self.one_by_one.saturating_sub(1);
         let departments = &self.options.departments;
         if let Some(outcome) = decide::without_aggregate(&waiting, &mut self.recent, departments) {
             self.open.answer(waiting, outcome);
             return;
         }
-        let Some(cached) = self.cache.get(key) else {
+        let Some(cached) = self.cache.get(&waiting.key) else {
             let lost = || Problem::new(ErrorCode::Internal, "aggregate is not in memory");
-            let problem = broken.get(key).cloned().unwrap_or_else(lost);
+            let problem = broken.get(&waiting.key).cloned().unwrap_or_else(lost);
             self.open
                 .answer(waiting, Outcome::failed(Status::Invalid, problem));
             return;
         };
-        let effect = decide::on_aggregate(waiting, cached, &mut self.recent, &mut self.open);
-        if effect == Effect::Spoiled {
-            self.cache.forget(key);
+        let clock = &*self.options.clock;
+        let effect = decide::on_aggregate(waiting, cached, &mut self.recent, &mut self.open, clock);
+        if let Effect::Spoiled(key) = effect {
+            self.cache.forget(&key);
         }
     }
 
     /// Brings aggregates into memory; returns those that cannot be folded.
     pub(super) async fn load(
         &mut self,
-        mut keys: Vec<Key>,
-    ) -> Result<HashMap<Key, Problem>, StoreError> {
+        mut keys: Vec<AggregateKey>,
+    ) -> Result<HashMap<AggregateKey, Problem>, StoreError> {
         keys.retain(|key| !self.cache.contains(key));
         keys.sort_unstable();
         keys.dedup();
@@ -275,7 +328,7 @@ impl Actor {
             return Ok(HashMap::new());
         }
         let mut broken = HashMap::new();
-        for (key, loaded) in cache::load(&self.reader.pool, keys, None).await? {
+        for (key, loaded) in cache::load(&*self.reader.database, keys, Position(u64::MAX)).await? {
             match loaded {
                 Ok(cached) => self.cache.put(key, cached),
                 Err(problem) => {
@@ -290,77 +343,102 @@ impl Actor {
         Ok(broken)
     }
 
-    /// Hands the open batch over if nothing is being committed.
+    /// Hands the open batch over if there is room.
     pub(super) fn submit(&mut self) {
-        if self.in_flight.is_some() || self.open.items.is_empty() {
+        let Some(session) = &self.session else { return };
+        if self.in_flight.len() >= session.in_flight_max || self.open.items.is_empty() {
             return;
         }
-        let Some(session) = &self.session else { return };
+        // while the database is busy, a second batch may wait until it is worth a transaction
+        let worthwhile = self.shared().outstanding_now() / 4;
+        if !self.in_flight.is_empty() && self.open.items.len() < worthwhile {
+            return;
+        }
         let next = Batch::on(self.open.after);
-        let batch = std::mem::replace(&mut self.open, next);
+        let mut batch = std::mem::replace(&mut self.open, next);
+        // nobody waits behind it, so nobody minds that the head row is locked while it is flushed
+        batch.transaction.durable = session.can_commit_durably
+            && batch.items.len() <= DURABLE_MAX
+            && batch.transaction.writes()
+            && self.shared().outstanding_now() <= batch.items.len();
         let flushed = self.shared().flushed().position;
-        if !batch.needs_transaction() && !batch.needs_flush(flushed) {
+        let nothing_to_do = !batch.needs_transaction() && !batch.needs_flush(flushed);
+        // what is decided on top of others' batches is answered after them
+        if nothing_to_do && self.in_flight.is_empty() {
             batch.answer_all();
             return;
         }
-        metrics::histogram!("sovereign_ledger_batch_events").record(batch.events.len() as f64);
+        metrics::histogram!("sovereign_ledger_batch_events").record(batch.events().len() as f64);
+        self.hand_over(batch);
+    }
+
+    pub(super) fn hand_over(&mut self, batch: Batch) {
+        let Some(session) = &self.session else { return };
         let after = batch.after;
-        match session.step(Step::Commit(batch)) {
-            Ok(()) => self.in_flight = Some(after),
+        let step = if std::mem::take(&mut self.restart) {
+            Step::Restart(batch)
+        } else {
+            Step::Commit(batch)
+        };
+        match session.step(step) {
+            None => self.in_flight.push_back(after),
             // the committer has ended; its report is on the way
-            Err(Step::Commit(batch) | Step::Continue(batch)) => {
-                self.in_flight = Some(after);
+            Some(Step::Commit(batch) | Step::Restart(batch)) => {
+                self.in_flight.push_back(after);
                 self.put_back(batch.into_waiting().collect::<Vec<_>>());
             }
-            Err(Step::Release) => {}
+            Some(Step::Release) => {}
         }
     }
 
     pub(super) async fn handle(&mut self, report: Report) {
         match report {
             Report::Committed => {
-                if let Some(tip) = self.in_flight.take() {
+                if let Some(tip) = self.in_flight.pop_front() {
                     self.committed = tip;
                 }
             }
-            Report::HeadMoved(batch, head) => self.catch_up_locked(batch, head).await,
-            Report::RefusedBefore(batch, refused) => {
-                self.throw_away(batch);
+            Report::Failed(batches, why) => {
+                self.restart = true;
+                if let Some(batches) = self.gather(batches).await {
+                    self.failed(batches, why).await;
+                }
+            }
+            // gathered above; alone it cannot come
+            Report::Bounced(batch) => self.throw_away(vec![batch]),
+            Report::Lost(lost) => self.lose_with(lost).await,
+        }
+    }
+
+    async fn failed(&mut self, batches: Vec<Batch>, why: Why) {
+        let oldest = batches.first().map_or(0, |batch| batch.items.len());
+        self.throw_away(batches);
+        match why {
+            Why::HeadMoved(head) => self.catch_up_locked(head).await,
+            Why::RefusedBefore(refused) => {
                 for (command_id, problem) in refused {
                     self.recent
                         .put(command_id, First::Refused(Box::new(problem)));
                 }
             }
-            Report::Taken(batch) => {
-                let count = batch.items.len();
-                self.throw_away(batch);
-                let ids: Vec<Uuid> = self.redo.iter().map(Waiting::command_id).collect();
-                match self.look_up(&ids).await {
-                    Ok(found) if found.is_empty() => self.suspect(count, "an id is taken"),
-                    Ok(found) => {
-                        for (command_id, first) in found {
-                            self.recent.put(command_id, first);
+            Why::Taken => {
+                let ids: Vec<Uuid> = self
+                    .redo
+                    .iter()
+                    .map(|waiting| waiting.command_id())
+                    .collect();
+                match self.reader.database.known(&ids).await {
+                    Ok(known) if known.is_empty() => self.suspect(oldest, "an id is taken"),
+                    Ok(known) => {
+                        for (command_id, known) in known {
+                            self.recent.put(command_id, First::known(known));
                         }
                     }
-                    Err(error) => self.lose(&error).await,
+                    Err(error) => self.lose(error).await,
                 }
             }
-            Report::Rejected(batch, why) => {
-                let count = batch.items.len();
-                self.throw_away(batch);
-                self.suspect(count, &why);
-            }
-            Report::Lost(batch, error) => {
-                let unknown: Vec<Waiting> =
-                    batch.into_iter().flat_map(Batch::into_unknown).collect();
-                self.lose_with(unknown, &error).await;
-            }
+            Why::Rejected(why) => self.suspect(oldest, &why),
         }
-    }
-
-    pub(super) async fn look_up(&self, ids: &[Uuid]) -> Result<Vec<(Uuid, First)>, StoreError> {
-        let mut connection = self.reader.pool.acquire().await?;
-        first::look_up(&mut connection, ids).await
     }
 
     /// Answers those who asked for the aggregates, once nothing is under way.

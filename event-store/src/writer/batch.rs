@@ -2,39 +2,52 @@ use std::sync::Arc;
 
 use sovereign_aggregates::{CommandRequest, Decision};
 use sovereign_schemas::chain::{self, Head};
-use sovereign_schemas::{
-    AggregateType, Outcome, Position, Problem, RecordedEvent, Status, Timestamp, Uuid,
-};
+use sovereign_schemas::{Outcome, Position, RecordedEvent, Status, Timestamp, Uuid};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::row::CopyBuffer;
+use crate::port::{AggregateKey, Refused, Transaction};
+use crate::shared::Outstanding;
 
-/// Names one aggregate.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Key {
-    pub(crate) aggregate_type: AggregateType,
-    pub(crate) id: String,
-}
+/// What a row takes besides its payload; an estimate, generous.
+const ROW_OVERHEAD_BYTES: usize = 400;
 
-/// A command whose caller waits.
+/// A command whose caller waits. It passes through many hands, so they pass a pointer.
+pub(crate) type Waiting = Box<Command>;
+
+/// See [`Waiting`].
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct Command {
     pub(crate) request: CommandRequest,
+    /// The aggregate that it is for.
+    pub(crate) key: AggregateKey,
     pub(crate) reply: oneshot::Sender<Outcome>,
     pub(crate) received: Instant,
     /// Transactions of its own that the database has rejected.
     pub(crate) rejections: u32,
     /// A transaction that holds its effect was sent, and its fate is unknown.
     pub(crate) sent: bool,
+    _outstanding: Outstanding,
 }
 
-impl Waiting {
-    pub(crate) fn key(&self) -> Key {
-        Key {
-            aggregate_type: self.request.command.aggregate_type(),
-            id: self.request.aggregate_id.as_str().to_owned(),
-        }
+impl Command {
+    pub(crate) fn waiting(
+        request: CommandRequest,
+        reply: oneshot::Sender<Outcome>,
+        outstanding: Outstanding,
+    ) -> Waiting {
+        Box::new(Self {
+            key: AggregateKey {
+                aggregate_type: request.command.aggregate_type(),
+                id: request.aggregate_id.as_str().to_owned(),
+            },
+            request,
+            reply,
+            received: Instant::now(),
+            rejections: 0,
+            sent: false,
+            _outstanding: outstanding,
+        })
     }
 
     pub(crate) fn command_id(&self) -> Uuid {
@@ -49,19 +62,45 @@ impl Waiting {
         }
     }
 
-    pub(crate) fn answer(self, outcome: Outcome) {
+    pub(crate) fn answer(self: Box<Self>, outcome: Outcome) {
+        Answers::default().answer(self, outcome);
+    }
+}
+
+/// Tells callers, and counts what they were told: once for many.
+#[derive(Debug, Default)]
+struct Answers {
+    counts: [u64; STATUSES.len()],
+}
+
+const STATUSES: [(Status, &str); 5] = [
+    (Status::Accepted, "accepted"),
+    (Status::Refused, "refused"),
+    (Status::Duplicate, "duplicate"),
+    (Status::Conflict, "conflict"),
+    (Status::Invalid, "invalid"),
+];
+
+impl Answers {
+    fn answer(&mut self, waiting: Waiting, outcome: Outcome) {
         metrics::histogram!("sovereign_ledger_command_seconds")
-            .record(self.received.elapsed().as_secs_f64());
-        let status = match outcome.status {
-            Status::Accepted => "accepted",
-            Status::Refused => "refused",
-            Status::Duplicate => "duplicate",
-            Status::Conflict => "conflict",
-            Status::Invalid => "invalid",
-        };
-        metrics::counter!("sovereign_ledger_commands_total", "status" => status).increment(1);
+            .record(waiting.received.elapsed().as_secs_f64());
+        if let Some(at) = STATUSES.iter().position(|(s, _)| *s == outcome.status) {
+            self.counts[at] += 1;
+        }
         // the caller may have given up waiting; a repeat with the same id tells it
-        let _ = self.reply.send(outcome);
+        let _ = waiting.reply.send(outcome);
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        for ((_, status), count) in STATUSES.iter().zip(self.counts) {
+            if count > 0 {
+                metrics::counter!("sovereign_ledger_commands_total", "status" => *status)
+                    .increment(count);
+            }
+        }
     }
 }
 
@@ -80,28 +119,16 @@ pub(crate) struct Tip {
     pub(crate) recorded_at: Timestamp,
 }
 
-/// A refusal to remember.
-#[derive(Debug)]
-pub(crate) struct Refused {
-    pub(crate) command_id: Uuid,
-    pub(crate) problem: Problem,
-    pub(crate) at: Timestamp,
-}
-
 /// What one transaction does, and whom it answers.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    /// Where the ledger must stand for it.
-    pub(crate) before: Tip,
-    /// Where it stands after it.
+    pub(crate) transaction: Transaction,
+    /// Where the ledger stands after it.
     pub(crate) after: Tip,
     pub(crate) items: Vec<Item>,
-    pub(crate) events: Vec<Arc<RecordedEvent>>,
-    pub(crate) copy: CopyBuffer,
-    pub(crate) refusals: Vec<Refused>,
-    /// Commands whose answer leaves no event. If one of them is a repeat that memory does not know,
-    /// the transaction must find its events: no unique index would.
-    pub(crate) without_events: Vec<Uuid>,
+    bytes: usize,
+    /// The encoded header of the last event; kept for its memory.
+    header: Vec<u8>,
     /// Highest position that an answer speaks of.
     depends_on: Position,
 }
@@ -109,42 +136,54 @@ pub(crate) struct Batch {
 impl Batch {
     pub(crate) fn on(tip: Tip) -> Self {
         Self {
-            before: tip,
+            transaction: Transaction::at(tip.head),
             after: tip,
             items: Vec::new(),
-            events: Vec::new(),
-            copy: CopyBuffer::new(),
-            refusals: Vec::new(),
-            without_events: Vec::new(),
+            bytes: 0,
+            header: Vec::with_capacity(256),
             depends_on: tip.head.position,
         }
     }
 
-    /// Whether it changes the database.
-    pub(crate) fn writes(&self) -> bool {
-        !self.events.is_empty() || !self.refusals.is_empty()
+    pub(crate) fn events(&self) -> &[Arc<RecordedEvent>] {
+        &self.transaction.events
     }
 
     /// Whether the database has to be asked.
     pub(crate) fn needs_transaction(&self) -> bool {
-        self.writes() || !self.without_events.is_empty()
+        self.transaction.writes() || !self.transaction.without_events.is_empty()
     }
 
     /// Whether its answers have to wait for a flush.
     pub(crate) fn needs_flush(&self, flushed: Position) -> bool {
-        self.writes() || self.depends_on > flushed
+        !self.transaction.durable && (self.transaction.writes() || self.depends_on > flushed)
     }
 
+    /// About what its rows take.
     pub(crate) fn bytes(&self) -> usize {
-        self.copy.len()
+        self.bytes
     }
 
-    /// Answers a command that was decided and caused no event.
-    pub(crate) fn answer_without_events(&mut self, waiting: Waiting, outcome: Outcome) {
-        self.without_events.push(waiting.command_id());
+    /// Answers a command that was decided and caused events, which were pushed before.
+    pub(crate) fn answer_with_events(&mut self, waiting: Waiting, outcome: Outcome) {
+        self.transaction.decided.push(waiting.command_id());
         self.answer(waiting, outcome);
     }
 
+    /// Answers a command that was decided and caused no event. If it is a repeat that memory does
+    /// not know, the transaction must find its events: no unique index would.
+    pub(crate) fn answer_without_events(&mut self, waiting: Waiting, outcome: Outcome) {
+        self.transaction.decided.push(waiting.command_id());
+        self.transaction.without_events.push(waiting.command_id());
+        self.answer(waiting, outcome);
+    }
+
+    /// Remembers a refusal.
+    pub(crate) fn refuse(&mut self, refused: Refused) {
+        self.transaction.refusals.push(refused);
+    }
+
+    /// Answers a command that nothing had to be decided for.
     pub(crate) fn answer(&mut self, waiting: Waiting, outcome: Outcome) {
         if let Some((_, last)) = outcome.positions {
             self.depends_on = self.depends_on.max(last);
@@ -153,12 +192,12 @@ impl Batch {
     }
 
     /// Chains one event on; its position and hash are set here.
-    pub(crate) fn push(&mut self, mut event: RecordedEvent, command_events: usize) {
+    pub(crate) fn push(&mut self, mut event: RecordedEvent) {
         let position = self.after.head.position.next();
         event.header.position = position;
-        event.hash = chain::expected_hash(&self.after.head.hash, &event.header, &event.payload);
-        self.copy
-            .push(&event, i32::try_from(command_events).unwrap_or(i32::MAX));
+        self.header.clear();
+        event.header.encode(&mut self.header);
+        event.hash = chain::hash(&self.after.head.hash, &self.header, &event.payload);
         self.after = Tip {
             head: Head {
                 position,
@@ -166,21 +205,24 @@ impl Batch {
             },
             recorded_at: event.header.recorded_at,
         };
+        self.transaction.after = self.after.head;
         self.depends_on = self.depends_on.max(position);
-        self.events.push(Arc::new(event));
+        self.bytes += event.payload.len() + ROW_OVERHEAD_BYTES;
+        self.transaction.events.push(Arc::new(event));
     }
 
     /// Tells all callers.
     pub(crate) fn answer_all(self) {
+        let mut answers = Answers::default();
         for Item { waiting, outcome } in self.items {
-            waiting.answer(outcome);
+            answers.answer(waiting, outcome);
         }
     }
 
     /// The callers when it is unknown whether the batch was committed: its own commands are
     /// marked, so that they are not told they are repeats of themselves.
     pub(crate) fn into_unknown(self) -> impl Iterator<Item = Waiting> {
-        let writes = self.writes();
+        let writes = self.transaction.writes();
         self.items.into_iter().map(move |mut item| {
             let own = matches!(item.outcome.status, Status::Accepted | Status::Refused);
             item.waiting.sent = item.waiting.sent || (writes && own);

@@ -1,7 +1,5 @@
 //! From a waiting command to an outcome and rows, in memory.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use sovereign_aggregates::{AnyEvent, AnyState};
 use sovereign_schemas::{
@@ -9,20 +7,21 @@ use sovereign_schemas::{
     Position, Problem, RecordedEvent, Status, Timestamp, Uuid, catalog,
 };
 
-use super::batch::{Batch, Refused, Waiting};
+use super::batch::{Batch, Waiting};
 use super::cache::Cached;
 use super::first::{First, Recent};
+use crate::port::{AggregateKey, Clock, Refused};
 
 /// Longest trace context that is recorded: version 00 has 55 characters, later ones may add to it.
 const TRACEPARENT_BYTES_MAX: usize = 128;
 
 /// What the decision did to the cached aggregate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// It stands as its events say.
     Consistent,
     /// It took events that are not recorded, and must be loaded again.
-    Spoiled,
+    Spoiled(AggregateKey),
 }
 
 /// An answer that needs no aggregate: a repeat, or a command that cannot be for this ledger.
@@ -59,6 +58,7 @@ pub(crate) fn on_aggregate(
     cached: &mut Cached,
     recent: &mut Recent,
     batch: &mut Batch,
+    clock: &dyn Clock,
 ) -> Effect {
     if let Some(expected) = waiting.request.expected_sequence
         && expected != cached.sequence
@@ -71,13 +71,12 @@ pub(crate) fn on_aggregate(
         batch.answer_without_events(waiting, Outcome::failed(Status::Conflict, problem));
         return Effect::Consistent;
     }
-    let started = Instant::now();
     // the moment is what will be recorded, so that a replay decides the same
-    let at = Timestamp::now().max(batch.after.recorded_at);
+    let at = clock.now().max(batch.after.recorded_at);
     let command = waiting.request.command.clone();
     let handled = cached.state.handle(command, &waiting.decision(at));
-    let effect = match handled {
-        Ok(events) => accept(waiting, events, at, cached, recent, batch),
+    match handled {
+        Ok(events) => accept(waiting, events, at, cached, recent, batch, clock),
         Err(refusal) if refusal.problem.code == ErrorCode::Internal => {
             // a fault of ours is no decision: a repeat must get another chance
             tracing::error!(problem = %refusal.problem, "aggregate fails to decide");
@@ -87,7 +86,7 @@ pub(crate) fn on_aggregate(
         Err(refusal) => {
             let (command_id, problem) = (waiting.command_id(), refusal.problem);
             recent.put(command_id, First::Refused(Box::new(problem.clone())));
-            batch.refusals.push(Refused {
+            batch.refuse(Refused {
                 command_id,
                 problem: problem.clone(),
                 at,
@@ -95,9 +94,7 @@ pub(crate) fn on_aggregate(
             batch.answer_without_events(waiting, Outcome::failed(Status::Refused, problem));
             Effect::Consistent
         }
-    };
-    metrics::histogram!("sovereign_ledger_decide_seconds").record(started.elapsed().as_secs_f64());
-    effect
+    }
 }
 
 fn accept(
@@ -107,41 +104,43 @@ fn accept(
     cached: &mut Cached,
     recent: &mut Recent,
     batch: &mut Batch,
+    clock: &dyn Clock,
 ) -> Effect {
     if events.is_empty() {
         batch.answer_without_events(waiting, Outcome::effective(Status::Accepted, None));
         return Effect::Consistent;
     }
+    let mut encoded = Vec::with_capacity(1_024);
     let payloads: Vec<Bytes> = events
         .iter()
         .map(|event| {
-            let mut payload = Vec::with_capacity(256);
-            event.encode(&mut payload);
-            payload.into()
+            encoded.clear();
+            event.encode(&mut encoded);
+            // exactly as much memory as it takes: followers keep it
+            Bytes::copy_from_slice(&encoded)
         })
         .collect();
     if let Some(large) = payloads.iter().find(|p| p.len() > PAYLOAD_BYTES_MAX) {
         let problem = Problem::new(ErrorCode::PayloadTooLarge, "an event would be too large")
             .found(format!("{} bytes", large.len()))
             .expected(format!("at most {PAYLOAD_BYTES_MAX} bytes"));
+        let key = waiting.key.clone();
         batch.answer_without_events(waiting, Outcome::failed(Status::Invalid, problem));
-        return Effect::Spoiled;
+        return Effect::Spoiled(key);
     }
     let count = events.len();
     let first = batch.after.head.position.next();
     let last = Position(batch.after.head.position.0 + count as u64);
     let aggregate_type = AnyState::aggregate_type(&cached.state);
-    for (at_event, (event, payload)) in events.iter().zip(payloads).enumerate() {
+    for (event, payload) in events.iter().zip(payloads) {
         cached.sequence += 1;
-        let recorded = record(
-            &waiting,
+        let place = Place {
+            event_id: clock.event_id(),
             aggregate_type,
-            event,
-            payload,
-            cached.sequence,
+            sequence: cached.sequence,
             at,
-        );
-        batch.push(recorded, if at_event == 0 { count } else { 0 });
+        };
+        batch.push(record(&waiting, event, payload, place));
     }
     let refusal = events[0].recorded_refusal().map(|r| Box::new(r.problem));
     let outcome = match refusal {
@@ -150,27 +149,27 @@ fn accept(
     };
     let answer = outcome.answer();
     recent.put(waiting.command_id(), outcome);
-    batch.answer(waiting, answer);
+    batch.answer_with_events(waiting, answer);
     Effect::Consistent
 }
 
-/// The event but for its position and hash, which the batch sets.
-fn record(
-    waiting: &Waiting,
+struct Place {
+    event_id: Uuid,
     aggregate_type: AggregateType,
-    event: &AnyEvent,
-    payload: Bytes,
     sequence: u64,
     at: Timestamp,
-) -> RecordedEvent {
+}
+
+/// The event but for its position and hash, which the batch sets.
+fn record(waiting: &Waiting, event: &AnyEvent, payload: Bytes, place: Place) -> RecordedEvent {
     let (request, context) = (&waiting.request, &waiting.request.context);
     let schema = catalog::latest(event.event_type());
     let header = EventHeader {
         position: Position::START,
-        event_id: Uuid::now_v7(),
-        aggregate_type: aggregate_type.as_str().into(),
+        event_id: place.event_id,
+        aggregate_type: place.aggregate_type.as_str().into(),
         aggregate_id: request.aggregate_id.as_str().to_owned(),
-        sequence,
+        sequence: place.sequence,
         event_type: schema.name.into(),
         event_version: schema.version,
         department: context.department,
@@ -178,7 +177,7 @@ fn record(
         command_id: context.command_id,
         correlation_id: context.correlation_id,
         causation_id: context.causation_id,
-        recorded_at: at,
+        recorded_at: place.at,
         schema_fingerprint: schema.fingerprint,
     };
     let traceparent = context.traceparent.as_ref().filter(|t| {

@@ -3,9 +3,8 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 use sovereign_aggregates::AnyEvent;
 use sovereign_schemas::{Outcome, Position, Problem, RecordedEvent, Status, Uuid};
-use sqlx::{PgConnection, Row as _};
 
-use crate::{StoreError, row};
+use crate::port::Known;
 
 /// What a command id was answered when it came first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +28,17 @@ impl First {
                 Self::RefusedOnRecord(first.position(), last, Box::new(refusal.problem))
             }
             None => Self::Effective(first.position(), last),
+        }
+    }
+
+    /// As the database knows it.
+    pub(crate) fn known(known: Known) -> Self {
+        match known {
+            Known::Effective { first, events } => {
+                let last = Position(first.position().0 + u64::from(events.max(1)) - 1);
+                Self::of(&first, last)
+            }
+            Known::Refused(problem) => Self::Refused(problem),
         }
     }
 
@@ -85,46 +95,4 @@ impl Recent {
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
-}
-
-/// Which of these commands the database knows, and how they were answered.
-pub(crate) async fn look_up(
-    connection: &mut PgConnection,
-    command_ids: &[Uuid],
-) -> Result<Vec<(Uuid, First)>, StoreError> {
-    let mut found = Vec::new();
-    let sql = format!(
-        "select {}, command_events from ledger.events \
-         where command_id = any($1) and command_events > 0",
-        row::COLUMNS
-    );
-    for row in sqlx::query(&sql)
-        .bind(command_ids)
-        .fetch_all(&mut *connection)
-        .await?
-    {
-        let event = row::event(&row)?;
-        let count: i32 = row.try_get("command_events")?;
-        let last = Position(event.position().0 + u64::from(count.max(1).cast_unsigned()) - 1);
-        found.push((event.header.command_id, First::of(&event, last)));
-    }
-    let refused = sqlx::query(
-        "select command_id, problem::text from ledger.refusals where command_id = any($1)",
-    )
-    .bind(command_ids)
-    .fetch_all(&mut *connection)
-    .await?;
-    for row in refused {
-        found.push((
-            row.try_get(0)?,
-            First::Refused(Box::new(problem(row.try_get(1)?)?)),
-        ));
-    }
-    Ok(found)
-}
-
-/// A stored refusal.
-pub(crate) fn problem(json: &str) -> Result<Problem, StoreError> {
-    serde_json::from_str(json)
-        .map_err(|e| StoreError::Internal(format!("a stored refusal does not parse: {e}")))
 }

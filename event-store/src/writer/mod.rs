@@ -24,15 +24,17 @@ use sovereign_aggregates::{CommandPort, CommandRequest};
 use sovereign_schemas::chain::Head;
 use sovereign_schemas::{ErrorCode, Outcome, Problem, Status};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 
 pub use options::LedgerOptions;
 pub use snapshot::LiveState;
 
 use actor::{Actor, Control};
-use batch::Waiting;
+use batch::{Command, Waiting};
 
+use crate::port::Database;
+use crate::postgres::Postgres;
 use crate::shared::Shared;
+use crate::stall::Stall;
 use crate::tail::Poller;
 use crate::{LedgerHealth, LedgerReader, LedgerTail, StoreError, connect, migrate};
 
@@ -54,6 +56,7 @@ struct Inner {
     control: mpsc::Sender<Control>,
     reader: LedgerReader,
     options: Arc<LedgerOptions>,
+    stall: Stall,
     _poller: Poller,
 }
 
@@ -65,16 +68,29 @@ impl Ledger {
     pub async fn open(options: LedgerOptions) -> Result<Self, StoreError> {
         let server = connect::options(&options.database, "sovereign migration")?;
         let mut connection = connect::connect(&server).await?;
-        migrate::LEDGER.run(&mut connection).await?;
+        let migrated = migrate::LEDGER.run(&mut connection).await;
+        migrated.map_err(|error| error.at(&connect::address(&server)))?;
         drop(connection);
+        let readers_max = options.readers_max.max(2);
+        let database = Postgres::new(&options.database, readers_max, options.durability)?;
+        Self::open_on(Arc::new(database), options).await
+    }
 
-        let shared = Shared::new(options.ring_events_max, options.ring_bytes_max);
-        let pool = connect::pool(
-            &options.database,
-            "sovereign reader",
-            options.readers_max.max(2),
-        )?;
-        let reader = LedgerReader { pool, shared };
+    /// Starts the appender on any database that keeps the promises of [`crate::port`], with its
+    /// tables in place; `options.database` and what else only concerns PostgreSQL is not looked at.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn open_on(
+        database: Arc<dyn Database>,
+        options: LedgerOptions,
+    ) -> Result<Self, StoreError> {
+        let shared = Shared::new(
+            options.ring_events_max,
+            options.ring_bytes_max,
+            Arc::clone(&options.clock),
+        );
+        let reader = LedgerReader { database, shared };
         reader.head().await?;
 
         let options = Arc::new(options);
@@ -91,6 +107,7 @@ impl Ledger {
                 control,
                 reader,
                 options,
+                stall: Stall::new(),
                 _poller: poller,
             }),
         })
@@ -117,10 +134,13 @@ impl Ledger {
     /// How the ledger is doing.
     #[must_use]
     pub fn health(&self) -> LedgerHealth {
-        self.inner
-            .reader
-            .shared
-            .health(self.inner.options.queue_commands_max)
+        let shared = &self.inner.reader.shared;
+        let mut health = shared.health(self.inner.options.queue_commands_max);
+        if let Some(stalled) = self.inner.stall.stalled_for() {
+            health.healthy = false;
+            health.stalled_for_ms = Some(u64::try_from(stalled.as_millis()).unwrap_or(u64::MAX));
+        }
+        health
     }
 
     /// The state of every aggregate as the appender knows it, all at one head: what a replay up to
@@ -188,20 +208,18 @@ impl CommandPort for Ledger {
             Ok(place) => {
                 let depth = shared.queue(1);
                 metrics::gauge!("sovereign_ledger_queue_depth").set(depth as f64);
-                place.send(Waiting {
-                    request,
-                    reply,
-                    received: Instant::now(),
-                    rejections: 0,
-                    sent: false,
-                });
+                place.send(Command::waiting(request, reply, shared.outstanding()));
             }
             Err(mpsc::error::TrySendError::Full(())) => return self.busy().of(command_id),
             Err(mpsc::error::TrySendError::Closed(())) => return Self::closed().of(command_id),
         }
         let deadline = self.inner.options.command_deadline;
+        let in_hand = self.inner.stall.begin();
         let outcome = match tokio::time::timeout(deadline, answer).await {
-            Ok(Ok(outcome)) => outcome,
+            Ok(Ok(outcome)) => {
+                in_hand.answered();
+                outcome
+            }
             Ok(Err(_)) => Self::closed(),
             Err(_) => self.unknown(),
         };

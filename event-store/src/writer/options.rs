@@ -1,9 +1,11 @@
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sovereign_schemas::Departments;
 
 use crate::Durability;
+use crate::port::{Clock, SystemClock};
 
 /// How a ledger is opened. [`LedgerOptions::new`] gives sane bounds.
 #[derive(Clone)]
@@ -33,6 +35,8 @@ pub struct LedgerOptions {
     pub readers_max: u32,
     /// How long a caller waits for an outcome before it is told that it is unknown.
     pub command_deadline: Duration,
+    /// Where moments and ids of events come from.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl LedgerOptions {
@@ -52,6 +56,7 @@ impl LedgerOptions {
             ring_bytes_max: 64 << 20,
             readers_max: 6,
             command_deadline: Duration::from_secs(30),
+            clock: Arc::new(SystemClock),
         }
     }
 }

@@ -8,11 +8,13 @@ use sovereign_schemas::chain::Head;
 use sovereign_schemas::{ErrorCode, Outcome, Position, Problem, Status, Uuid};
 
 use super::actor::Actor;
-use super::batch::{Batch, Item, Key, Waiting};
-use super::commit::Step;
+use super::batch::{Batch, Item};
+use super::commit::{Lost, Report, Step};
 use super::first::First;
 use super::reconnect;
+use super::session::Unanswered;
 use crate::StoreError;
+use crate::port::AggregateKey;
 
 /// Pause after the first failed connection; doubles up to the next.
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
@@ -26,15 +28,39 @@ const CATCH_UP_MAX: u64 = 50_000;
 const REJECTIONS_MAX: u32 = 2;
 
 impl Actor {
-    /// Forgets what rests on a batch that was rolled back; its commands and those after it wait
-    /// to be decided again.
-    pub(super) fn throw_away(&mut self, failed: Batch) {
+    /// The failed batches and those that were on their way behind them; `None` if the session was
+    /// lost meanwhile.
+    pub(super) async fn gather(&mut self, mut batches: Vec<Batch>) -> Option<Vec<Batch>> {
+        while batches.len() < self.in_flight.len() {
+            let report = self.session.as_mut()?.report().await;
+            let mut lost = match report {
+                Some(Report::Bounced(batch)) => {
+                    batches.push(batch);
+                    continue;
+                }
+                Some(Report::Lost(lost)) => lost,
+                _ => Lost::because(StoreError::Internal("session ended".to_owned())),
+            };
+            lost.unsent.splice(0..0, batches);
+            self.lose_with(lost).await;
+            return None;
+        }
+        Some(batches)
+    }
+
+    /// Forgets what rests on batches that were rolled back; their commands and those after them
+    /// wait to be decided again.
+    pub(super) fn throw_away(&mut self, failed: Vec<Batch>) {
         let next = Batch::on(self.committed);
         let open = std::mem::replace(&mut self.open, next);
-        self.in_flight = None;
-        let items: Vec<Item> = failed.items.into_iter().chain(open.items).collect();
+        self.in_flight.clear();
+        let items: Vec<Item> = failed
+            .into_iter()
+            .chain([open])
+            .flat_map(|batch| batch.items)
+            .collect();
         for Item { waiting, outcome } in &items {
-            self.cache.forget(&waiting.key());
+            self.cache.forget(&waiting.key);
             if outcome.status != Status::Duplicate {
                 self.recent.forget(&waiting.command_id());
             }
@@ -49,9 +75,8 @@ impl Actor {
 
     /// Another process has written, and the head row is locked for us now: what is decided next
     /// cannot be overtaken.
-    pub(super) async fn catch_up_locked(&mut self, batch: Batch, head: Head) {
+    pub(super) async fn catch_up_locked(&mut self, head: Head) {
         metrics::counter!("sovereign_ledger_head_moved_total").increment(1);
-        self.throw_away(batch);
         let done = match self.catch_up(head).await {
             Ok(()) => {
                 let again = self.take_redo();
@@ -60,25 +85,21 @@ impl Actor {
             Err(error) => Err(error),
         };
         if let Err(error) = done {
-            self.lose(&error).await;
+            self.lose(error).await;
             return;
         }
         let Some(session) = &self.session else { return };
         if !self.open.needs_transaction() {
             // a release has no report, and what follows it is queued behind it
-            if session.step(Step::Release).is_err() {
+            self.restart = false;
+            if session.step(Step::Release).is_some() {
                 tracing::debug!("committer has ended");
             }
             return;
         }
         let next = Batch::on(self.open.after);
         let batch = std::mem::replace(&mut self.open, next);
-        self.in_flight = Some(batch.after);
-        if let Err(Step::Commit(batch) | Step::Continue(batch)) =
-            session.step(Step::Continue(batch))
-        {
-            self.put_back(batch.into_waiting().collect::<Vec<_>>());
-        }
+        self.hand_over(batch);
     }
 
     /// Reads what others have written up to `head`, and forgets the aggregates they touched.
@@ -98,8 +119,7 @@ impl Actor {
                 at = self.catch_up_page(at, head.position).await?;
             }
         }
-        let mut connection = self.reader.pool.acquire().await?;
-        self.committed = reconnect::tip(&mut connection, head).await?;
+        self.committed = reconnect::tip(&*self.reader.database, head).await?;
         self.open = Batch::on(self.committed);
         Ok(())
     }
@@ -109,11 +129,16 @@ impl Actor {
         after: Position,
         up_to: Position,
     ) -> Result<Position, StoreError> {
-        let events = self.reader.committed(after, CATCH_UP_PAGE).await?;
+        let (events, _) = self
+            .reader
+            .database
+            // what is decided on top of these is flushed with them
+            .page(after, CATCH_UP_PAGE, Position(u64::MAX))
+            .await?;
         for event in &events {
             if let Ok(aggregate_type) = event.header.aggregate_type.parse() {
                 let id = event.header.aggregate_id.clone();
-                self.cache.forget(&Key { aggregate_type, id });
+                self.cache.forget(&AggregateKey { aggregate_type, id });
             }
         }
         // a command whose events end at the page's edge may go on behind it: it is left to the
@@ -162,23 +187,28 @@ impl Actor {
         }
     }
 
-    pub(super) async fn lose(&mut self, error: &StoreError) {
-        self.lose_with(Vec::new(), error).await;
+    pub(super) async fn lose(&mut self, error: StoreError) {
+        self.lose_with(Lost::because(error)).await;
     }
 
     /// Ends the session. Everything that was not answered waits for the next.
-    pub(super) async fn lose_with(&mut self, unknown: Vec<Waiting>, error: &StoreError) {
-        self.shared().database_fails(error);
+    pub(super) async fn lose_with(&mut self, lost: Lost) {
+        self.shared().database_fails(&lost.error);
         metrics::counter!("sovereign_ledger_sessions_lost_total").increment(1);
         let open = std::mem::replace(&mut self.open, Batch::on(self.committed));
-        self.put_back(open.into_waiting().collect::<Vec<_>>());
-        self.put_back(unknown);
-        self.in_flight = None;
+        self.in_flight.clear();
+        self.restart = false;
+        let mut ended = Unanswered::default();
         if let Some(session) = self.session.take() {
             self.last_backend = Some(session.backend.clone());
-            let unanswered = session.end().await;
-            self.put_back(unanswered);
+            ended = session.end().await;
         }
+        let mut waiting = ended.sent;
+        waiting.extend(lost.unknown.into_iter().flat_map(Batch::into_unknown));
+        waiting.extend(lost.unsent.into_iter().flat_map(Batch::into_waiting));
+        waiting.extend(ended.unsent);
+        waiting.extend(open.into_waiting());
+        self.put_back(waiting);
         self.cache.clear();
         self.recent.clear();
     }
@@ -188,9 +218,13 @@ impl Actor {
         let mut pause = BACK_OFF_MIN;
         loop {
             self.redo.retain(|waiting| !waiting.reply.is_closed());
-            let ids: Vec<Uuid> = self.redo.iter().map(Waiting::command_id).collect();
+            let ids: Vec<Uuid> = self
+                .redo
+                .iter()
+                .map(|waiting| waiting.command_id())
+                .collect();
             let previous = self.last_backend.as_ref();
-            match reconnect::connect(&self.options, &self.reader, previous, &ids).await {
+            match reconnect::connect(&self.reader, previous, &ids).await {
                 Ok(connected) => {
                     self.take_over(connected);
                     return true;
@@ -201,8 +235,9 @@ impl Actor {
                 return false;
             }
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                biased;
                 control = self.controls.recv(), if !self.closing => self.control(control),
+                () = tokio::time::sleep(pause) => {}
             }
             pause = (pause * 2).min(BACK_OFF_MAX);
         }
@@ -213,8 +248,9 @@ impl Actor {
         self.session = Some(connected.session);
         self.committed = connected.tip;
         self.open = Batch::on(connected.tip);
-        self.in_flight = None;
-        let found: HashMap<Uuid, First> = connected.found.into_iter().collect();
+        self.in_flight.clear();
+        self.restart = false;
+        let found: HashMap<Uuid, First> = connected.found.iter().cloned().collect();
         for mut waiting in std::mem::take(&mut self.redo) {
             // durable since the session began, so the answer need not wait
             match found.get(&waiting.command_id()) {
@@ -226,7 +262,7 @@ impl Actor {
                 }
             }
         }
-        for (command_id, first) in found {
+        for (command_id, first) in connected.found {
             self.recent.put(command_id, first);
         }
     }

@@ -1,49 +1,66 @@
-//! Two connections and the tasks on them: one commits, one flushes and answers.
+//! Two sessions and the tasks on them: one commits, one flushes and answers.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use sqlx::PgConnection;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::batch::{Batch, Waiting};
-use super::commit::{self, Report, Step};
-use crate::flush;
+use super::commit::{Committer, Lost, Report, Step};
+use crate::StoreError;
+use crate::port::{Backend, FlushSession, WriteSession};
 use crate::shared::Shared;
-use crate::{Durability, StoreError};
 
 /// Committed batches that may wait for their flush; then the writer waits.
 const UNFLUSHED_BATCHES_MAX: usize = 8;
 /// A flush that takes longer counts as lost.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The tasks of one pair of connections. It ends at the first failure; another is started then.
+/// Longest that a flush waits for those who were answered by the last.
+const COMPANY_MAX: Duration = Duration::from_millis(4);
+
+/// The tasks of one pair of sessions. It ends at the first failure; another is started then.
 #[derive(Debug)]
 pub(crate) struct Session {
     steps: mpsc::Sender<Step>,
     reports: mpsc::Receiver<Report>,
     flusher: JoinHandle<Vec<Batch>>,
-    /// The writing backend's process id and application name, to end it should it hang on.
-    pub(crate) backend: (i32, String),
+    /// The writing process, to end it should it hang on.
+    pub(crate) backend: Backend,
+    /// Batches that may be under way at once.
+    pub(crate) in_flight_max: usize,
+    /// See [`WriteSession::can_commit_durably`].
+    pub(crate) can_commit_durably: bool,
+}
+
+/// Commands without an answer, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Unanswered {
+    /// Their transaction was sent and may be committed; marked so.
+    pub(crate) sent: Vec<Waiting>,
+    /// Nothing of these happened.
+    pub(crate) unsent: Vec<Waiting>,
 }
 
 impl Session {
     pub(crate) fn start(
-        writer: PgConnection,
-        flushing: PgConnection,
-        backend: (i32, String),
-        durability: Durability,
+        writer: Box<dyn WriteSession>,
+        flushing: Box<dyn FlushSession>,
+        backend: Backend,
         shared: Arc<Shared>,
     ) -> Self {
-        let (steps, next_steps) = mpsc::channel(2);
-        let (report, reports) = mpsc::channel(4);
+        let in_flight_max = writer.in_flight_max().max(1);
+        let can_commit_durably = writer.can_commit_durably();
+        let (steps, next_steps) = mpsc::channel(in_flight_max + 1);
+        let (report, reports) = mpsc::channel(in_flight_max + 3);
         let (committed, to_flush) = mpsc::channel(UNFLUSHED_BATCHES_MAX);
-        tokio::spawn(commit::run(writer, next_steps, report.clone(), committed));
+        tokio::spawn(Committer::new(writer, next_steps, report.clone(), committed).run());
         let flusher = Flusher {
-            connection: flushing,
-            durability,
+            session: flushing,
             shared,
+            last: None,
         };
         let flusher = tokio::spawn(flusher.run(to_flush, report));
         Self {
@@ -51,6 +68,8 @@ impl Session {
             reports,
             flusher,
             backend,
+            in_flight_max,
+            can_commit_durably,
         }
     }
 
@@ -59,44 +78,51 @@ impl Session {
         self.reports.recv().await
     }
 
-    /// Hands a step over. One step is under way at a time, so there is room.
-    pub(crate) fn step(&self, step: Step) -> Result<(), Step> {
-        self.steps
-            .try_send(step)
-            .map_err(mpsc::error::TrySendError::into_inner)
+    /// Hands a step over; gives it back if the committer has ended. There is room for as many as
+    /// may be under way.
+    pub(crate) fn step(&self, step: Step) -> Option<Step> {
+        let sent = self.steps.try_send(step);
+        sent.err().map(mpsc::error::TrySendError::into_inner)
     }
 
-    /// Ends both tasks and returns, in order, the commands that were not answered. Those whose
-    /// transaction may have been committed are marked so.
-    pub(crate) async fn end(mut self) -> Vec<Waiting> {
+    /// Ends both tasks and returns the commands that were not answered.
+    pub(crate) async fn end(mut self) -> Unanswered {
         drop(self.steps);
-        let mut failed = Vec::new();
-        let mut unknown = Vec::new();
+        let (mut unknown, mut unsent) = (Vec::new(), Vec::new());
         while let Some(report) = self.reports.recv().await {
             match report {
                 Report::Committed => {}
-                Report::Lost(batch, _) => unknown.extend(batch),
-                Report::HeadMoved(batch, _)
-                | Report::RefusedBefore(batch, _)
-                | Report::Taken(batch)
-                | Report::Rejected(batch, _) => failed.push(batch),
+                Report::Failed(batches, _) => unsent.extend(batches),
+                Report::Bounced(batch) => unsent.push(batch),
+                Report::Lost(lost) => {
+                    unknown.extend(lost.unknown);
+                    unsent.extend(lost.unsent);
+                }
             }
         }
         // a batch in the flusher's hands was committed, which a crash may have undone
         let unflushed = self.flusher.await.unwrap_or_default();
-        let sent = unflushed
-            .into_iter()
-            .chain(unknown)
-            .flat_map(Batch::into_unknown);
-        sent.chain(failed.into_iter().flat_map(Batch::into_waiting))
-            .collect()
+        let sent = unflushed.into_iter().chain(unknown);
+        Unanswered {
+            sent: sent.flat_map(Batch::into_unknown).collect(),
+            unsent: unsent.into_iter().flat_map(Batch::into_waiting).collect(),
+        }
     }
 }
 
 struct Flusher {
-    connection: PgConnection,
-    durability: Durability,
+    session: Box<dyn FlushSession>,
     shared: Arc<Shared>,
+    last: Option<Flushed>,
+}
+
+/// The last flush that was one.
+#[derive(Debug, Clone, Copy)]
+struct Flushed {
+    took: Duration,
+    ended: Instant,
+    /// Callers that it answered.
+    callers: usize,
 }
 
 impl Flusher {
@@ -112,19 +138,20 @@ impl Flusher {
             while let Ok(next) = committed.try_recv() {
                 batches.push(next);
             }
+            company(self.last, &mut batches, &mut committed).await;
             if let Err(error) = self.flush(&batches).await {
                 committed.close();
                 while let Some(next) = committed.recv().await {
                     batches.push(next);
                 }
                 // the writer may have noticed first; then nobody listens
-                let _ = report.try_send(Report::Lost(None, error));
+                let _ = report.try_send(Report::Lost(Lost::because(error)));
                 return batches;
             }
             for batch in batches {
-                self.shared.publish(&batch.events);
+                self.shared.publish(batch.events());
                 metrics::counter!("sovereign_ledger_events_total")
-                    .increment(batch.events.len() as u64);
+                    .increment(batch.events().len() as u64);
                 metrics::gauge!("sovereign_ledger_flushed_position")
                     .set(self.shared.flushed().position.0 as f64);
                 batch.answer_all();
@@ -139,9 +166,15 @@ impl Flusher {
             return Ok(());
         }
         let started = Instant::now();
-        let done = tokio::time::timeout(FLUSH_TIMEOUT, self.flush_now()).await;
-        metrics::histogram!("sovereign_ledger_flush_seconds")
-            .record(started.elapsed().as_secs_f64());
+        let done = tokio::time::timeout(FLUSH_TIMEOUT, self.session.flush()).await;
+        let ended = Instant::now();
+        let took = ended - started;
+        metrics::histogram!("sovereign_ledger_flush_seconds").record(took.as_secs_f64());
+        self.last = Some(Flushed {
+            took,
+            ended,
+            callers: batches.iter().map(|batch| batch.items.len()).sum(),
+        });
         done.unwrap_or_else(|_| {
             Err(StoreError::Unreachable(format!(
                 "a flush took longer than {} s",
@@ -149,12 +182,25 @@ impl Flusher {
             )))
         })
     }
+}
 
-    async fn flush_now(&mut self) -> Result<(), StoreError> {
-        match self.durability {
-            Durability::FlushedBySecondConnection => flush::force(&mut self.connection).await,
-            // our own commits are durable, but an answer may rest on those of another process
-            Durability::SynchronousCommit => flush::wait(&mut self.connection).await,
-        }
+/// Where the disk is what everybody waits for, callers fall into two groups that wait for each
+/// other's flush. Whoever was just answered is about to be back: a flush for much fewer waits
+/// for them, but no longer than half of what a flush takes.
+async fn company(
+    last: Option<Flushed>,
+    batches: &mut Vec<Batch>,
+    committed: &mut mpsc::Receiver<Batch>,
+) {
+    let Some(last) = last else { return };
+    let until = last.ended + (last.took / 2).min(COMPANY_MAX);
+    let enough = last.callers - last.callers / 4;
+    let mut callers: usize = batches.iter().map(|batch| batch.items.len()).sum();
+    while callers < enough && batches.len() < UNFLUSHED_BATCHES_MAX {
+        let Ok(Some(next)) = tokio::time::timeout_at(until, committed.recv()).await else {
+            return;
+        };
+        callers += next.items.len();
+        batches.push(next);
     }
 }

@@ -3,24 +3,23 @@ use std::collections::HashMap;
 use sovereign_aggregates::AnyState;
 use sovereign_schemas::chain::Head;
 use sovereign_schemas::{AggregateType, LogError, Position};
-use sqlx::Row as _;
 
-use super::batch::Key;
 use super::cache::{self, Cached};
+use crate::port::AggregateKey;
 use crate::{LedgerReader, StoreError};
 
 /// One aggregate: its type, id, last sequence and state.
 pub type LiveState = (AggregateType, String, u64, AnyState);
 
 /// Aggregates of one query.
-const PAGE_ROWS: i64 = 10_000;
+const PAGE_ROWS: usize = 10_000;
 
 /// All aggregates at `head`: those of the hot cache as they are, the others folded from the
 /// database.
 pub(crate) async fn fill_up(
     reader: &LedgerReader,
     head: Head,
-    mut cached: HashMap<Key, Cached>,
+    mut cached: HashMap<AggregateKey, Cached>,
 ) -> Result<Vec<LiveState>, StoreError> {
     let mut states = Vec::with_capacity(cached.len());
     let mut after = (String::new(), String::new());
@@ -29,14 +28,14 @@ pub(crate) async fn fill_up(
         if keys.is_empty() {
             break;
         }
-        let (here, missing): (Vec<Key>, Vec<Key>) =
+        let (here, missing): (Vec<AggregateKey>, Vec<AggregateKey>) =
             keys.into_iter().partition(|key| cached.contains_key(key));
         for key in here {
             if let Some(found) = cached.remove(&key) {
                 states.push((key.aggregate_type, key.id, found.sequence, found.state));
             }
         }
-        let loaded = cache::load(&reader.pool, missing, Some(head.position.0)).await?;
+        let loaded = cache::load(&*reader.database, missing, head.position).await?;
         for (key, found) in loaded {
             let found = found.map_err(|problem| StoreError::Decode {
                 position: head.position,
@@ -60,25 +59,14 @@ async fn page_of_keys(
     reader: &LedgerReader,
     head: Position,
     after: &mut (String, String),
-) -> Result<Vec<Key>, StoreError> {
-    let rows = sqlx::query(
-        "select aggregate_type, aggregate_id from ledger.events \
-         where sequence = 1 and position <= $1 and (aggregate_type, aggregate_id) > ($2, $3) \
-         order by aggregate_type, aggregate_id limit $4",
-    )
-    .bind(head.0.cast_signed())
-    .bind(&after.0)
-    .bind(&after.1)
-    .bind(PAGE_ROWS)
-    .fetch_all(&reader.pool)
-    .await?;
-    let mut keys = Vec::with_capacity(rows.len());
-    for row in rows {
-        let (name, id): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+) -> Result<Vec<AggregateKey>, StoreError> {
+    let names = reader.database.keys(after, head, PAGE_ROWS).await?;
+    let mut keys = Vec::with_capacity(names.len());
+    for (name, id) in names {
         let aggregate_type = name.parse().map_err(|_| {
             LogError::Internal(format!("aggregate type {name:?} is unknown to this build"))
         })?;
-        keys.push(Key {
+        keys.push(AggregateKey {
             aggregate_type,
             id: id.clone(),
         });

@@ -154,3 +154,30 @@ async fn a_thousand_waiting_commands_are_all_decided() {
     assert_eq!(verified(&ledger.reader()).await.position, Position(1_000));
     database.remove().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_caller_sends_together_is_decided_in_its_order() {
+    let database = Database::create().await;
+    let ledger = database.open().await;
+    let sender = ledger.clone();
+    // in waves, so that batches form while others are answered
+    let outcomes = at_once(200, move |n| {
+        let ledger = sender.clone();
+        async move {
+            let mut outcomes = Vec::new();
+            for wave in 0..5 {
+                let agent = format!("a-{n}-{wave}");
+                let commands = [register(&agent), bar(&agent, 1), bar(&agent, 2)];
+                let sends = commands.iter().map(|command| send(&ledger, command));
+                outcomes.extend(futures::future::join_all(sends).await);
+            }
+            outcomes
+        }
+    })
+    .await;
+    for outcome in outcomes.into_iter().flatten() {
+        assert_eq!(outcome.status, Status::Accepted, "{outcome:?}");
+    }
+    assert_eq!(verified(&ledger.reader()).await.position, Position(3_000));
+    database.remove().await;
+}

@@ -6,6 +6,7 @@
 mod common;
 
 mod append;
+mod clock;
 mod guard_rails;
 mod outcomes;
 mod reading;

@@ -203,3 +203,30 @@ async fn an_unknown_department_is_invalid() {
     assert_eq!(closed.error.unwrap().code, ErrorCode::EngineNotRunning);
     database.remove().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repeats_of_a_refusal_do_not_hold_up_the_commands_beside_them() {
+    let database = Database::create().await;
+    let ledger = database.open().await;
+    let early = bar("a", 1);
+    let refused = send(&ledger, &early).await;
+    assert_eq!(refused.status, Status::Refused);
+    let sender = ledger.clone();
+    let outcomes = at_once(64, move |n| {
+        let (ledger, early) = (sender.clone(), early.clone());
+        async move {
+            let fresh = register(&format!("b-{n}"));
+            send(&ledger, if n % 2 == 0 { &early } else { &fresh }).await
+        }
+    });
+    let outcomes = tokio::time::timeout(Duration::from_secs(10), outcomes).await;
+    for (n, outcome) in outcomes.unwrap().into_iter().enumerate() {
+        if n % 2 == 0 {
+            assert_eq!(outcome, refused);
+        } else {
+            assert_eq!(outcome.status, Status::Accepted);
+        }
+    }
+    assert_eq!(verified(&ledger.reader()).await.position, Position(32));
+    database.remove().await;
+}

@@ -6,9 +6,10 @@ use sovereign_schemas::avro::EventRecord as _;
 use sovereign_schemas::chain::{self, Head};
 use sovereign_schemas::events::{AgentEvent, MarketObservedV1};
 use sovereign_schemas::{
-    AggregateType, DepartmentId, EventHeader, Position, Status, Tail as _, Timestamp, Uuid, avro,
-    catalog,
+    AggregateType, Cursor, DepartmentId, EventHeader, EventLog as _, LogError, Position, Status,
+    Tail as _, Timestamp, Uuid, avro, catalog,
 };
+use sqlx::Executor as _;
 
 use crate::common::{Database, all, bar, register, send, verified};
 
@@ -205,5 +206,91 @@ async fn a_stored_version_1_event_is_read_as_version_2() {
     assert_eq!(send(&ledger, &earlier).await.status, Status::Refused);
     assert_eq!(send(&ledger, &bar("a", 1)).await.status, Status::Accepted);
     assert_eq!(verified(&ledger.reader()).await.position, Position(3));
+    database.remove().await;
+}
+
+/// 8 agents with 400 bars each: more than one reads page by page.
+async fn long_ledger(database: &Database) -> sovereign_event_store::Ledger {
+    let ledger = database.open().await;
+    let agents = (0..8).map(|agent| {
+        let ledger = &ledger;
+        async move {
+            let name = format!("agent-{agent}");
+            send(ledger, &register(&name)).await;
+            for number in 0..400 {
+                send(ledger, &bar(&name, number)).await;
+            }
+        }
+    });
+    futures::future::join_all(agents).await;
+    ledger
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_reads_are_read_ahead_and_give_what_pages_give() {
+    let database = Database::create().await;
+    let ledger = long_ledger(&database).await;
+    let reader = ledger.reader();
+    let mut pages = Vec::new();
+    loop {
+        let after = Position(pages.len() as u64);
+        let (page, _) = reader.log().read(after.into(), 700).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        pages.extend(page);
+    }
+    assert_eq!(pages.len(), 8 * 401);
+    for limit in [256, 700, 5_000] {
+        let (mut log, mut cursor, mut found) = (reader.log(), Cursor::default(), Vec::new());
+        let mut ahead = false;
+        loop {
+            let (events, next) = log.read(cursor, limit).await.unwrap();
+            assert!(events.len() <= limit);
+            if events.is_empty() {
+                break;
+            }
+            found.extend(events);
+            cursor = next;
+            ahead |= format!("{log:?}").contains("stretch: Some");
+        }
+        assert_eq!(found, pages, "limit {limit}");
+        // with 5,000 at once there is nothing to read on
+        assert_eq!(ahead, limit < 5_000);
+        // from anywhere else afterwards
+        let (events, _) = log.read(Position(10).into(), 3).await.unwrap();
+        assert_eq!(events, pages[10..13]);
+    }
+    database.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_missing_far_ahead_is_a_gap_behind_all_good_events() {
+    let database = Database::create().await;
+    let ledger = long_ledger(&database).await;
+    let mut superuser = database.connect().await;
+    superuser
+        .execute("alter table ledger.events disable trigger user")
+        .await
+        .unwrap();
+    superuser
+        .execute("delete from ledger.events where position = 2500")
+        .await
+        .unwrap();
+    let (mut log, mut cursor) = (ledger.reader().log(), Cursor::default());
+    let gap = loop {
+        match log.read(cursor, 300).await {
+            Ok((_, next)) => {
+                assert!(next > cursor, "the log ended at {cursor:?}");
+                cursor = next;
+            }
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(cursor.position, Position(2_499));
+    assert!(
+        matches!(gap, LogError::Gap { expected, found } if expected.0 == 2_500 && found.0 == 2_501),
+        "{gap}"
+    );
     database.remove().await;
 }

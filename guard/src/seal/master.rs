@@ -2,10 +2,14 @@
 
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{SealError, SubjectKey, hex, text};
+use super::{SealError, SubjectKey, hex, text, tree};
 
 /// What the additional data of a wrapped key begins with.
 const CONTEXT: &[u8; 23] = b"sovereign.SubjectKey.v1";
+/// What the check value is of.
+const CHECK_LABEL: &[u8] = b"sovereign master key check v1";
+/// The message that turns the master key into the key of pseudonyms.
+const PSEUDONYM: &[u8] = b"sovereign.Pseudonym.v1";
 
 /// 32 bytes that wrap every subject key. Printing it shows a mask; dropping it overwrites it.
 #[derive(Clone)]
@@ -28,6 +32,19 @@ impl MasterKey {
     /// What a key file holds, without the end of line: 64 hexadecimal characters in lower case.
     pub fn to_hex(&self) -> Zeroizing<String> {
         hex::encode(&self.0)
+    }
+
+    /// Tells two master keys apart and says nothing about either: HMAC-SHA-256 of
+    /// `"sovereign master key check v1"` under the key.
+    pub fn check_value(&self) -> [u8; 32] {
+        tree::hmac(&self.0, CHECK_LABEL)
+    }
+
+    /// A name for `message` that tells nothing about it to whoever has not this key:
+    /// `HMAC-SHA-256(HMAC-SHA-256(master key, "sovereign.Pseudonym.v1"), message)`.
+    pub fn pseudonym(&self, message: &[u8]) -> [u8; 32] {
+        let key = Zeroizing::new(tree::hmac(&self.0, PSEUDONYM));
+        tree::hmac(&key, message)
     }
 
     /// Wraps a subject key: AES-256-GCM with `"sovereign.SubjectKey.v1" ‖ key_id` as additional
@@ -117,6 +134,24 @@ mod tests {
             other.unwrap(&wrapped, [1; 12], [2; 16]).unwrap_err(),
             refused
         );
+    }
+
+    #[test]
+    fn the_check_value_is_what_others_compute() {
+        // python3: hmac.digest(bytes([7] * 32), b"sovereign master key check v1", "sha256")
+        let expected = "8fada2adbaf5bfcfa27e065b80db43804b5c9b1cc57e9ff307249852a0c43782";
+        let found = MasterKey::from_bytes([7; 32]).check_value();
+        assert_eq!(hex::encode(&found).as_str(), expected);
+        assert_ne!(MasterKey::from_bytes([8; 32]).check_value(), found);
+    }
+
+    #[test]
+    fn a_pseudonym_follows_from_key_and_message() {
+        let master = MasterKey::from_bytes([7; 32]);
+        assert_eq!(master.pseudonym(b"a"), master.pseudonym(b"a"));
+        assert_ne!(master.pseudonym(b"a"), master.pseudonym(b"b"));
+        let other = MasterKey::from_bytes([8; 32]);
+        assert_ne!(master.pseudonym(b"a"), other.pseudonym(b"a"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ const LEAF_LABEL: &[u8] = b"sovereign text key v1";
 /// One node of the tree. Whoever holds it can derive everything below it.
 pub(super) type Node = [u8; 32];
 
-fn hmac(key: &Node, message: &[u8]) -> Node {
+pub(super) fn hmac(key: &Node, message: &[u8]) -> Node {
     // The array form of a key cannot be of a wrong length, unlike `new_from_slice`.
     let mut block = [0_u8; 64];
     block[..32].copy_from_slice(key);

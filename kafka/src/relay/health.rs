@@ -1,9 +1,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sovereign_schemas::{Position, Problem};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::LedgerProbe;
 use crate::telemetry::Lag;
@@ -19,6 +20,8 @@ pub enum RelayState {
     Starting,
     /// Relays.
     Running,
+    /// Another engine relays; this one takes over when it is gone.
+    Standby,
     /// Cannot go on just now and tries again by itself.
     Waiting {
         /// For how long.
@@ -53,6 +56,7 @@ pub struct RelayHealth {
 enum Phase {
     Starting,
     Running,
+    Standby,
     Waiting(Instant, Problem),
     Stopped(Option<Problem>),
 }
@@ -106,6 +110,21 @@ impl Shared {
         }
     }
 
+    /// Somebody else's transaction became visible.
+    pub(crate) fn saw_position(&self, position: Position) {
+        if position > self.position() {
+            self.advanced(position);
+        }
+    }
+
+    pub(crate) fn starting(&self) {
+        *lock(&self.phase) = Phase::Starting;
+    }
+
+    pub(crate) fn standing_by(&self) {
+        *lock(&self.phase) = Phase::Standby;
+    }
+
     pub(crate) fn running(&self) {
         *lock(&self.phase) = Phase::Running;
     }
@@ -131,6 +150,7 @@ impl Shared {
         let state = match &*lock(&self.phase) {
             Phase::Starting => RelayState::Starting,
             Phase::Running => RelayState::Running,
+            Phase::Standby => RelayState::Standby,
             Phase::Waiting(since, problem) => RelayState::Waiting {
                 for_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
                 problem: problem.clone(),

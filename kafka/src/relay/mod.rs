@@ -7,11 +7,14 @@
 //! finds exactly what is visible and goes on behind it. Taking over both transactional ids comes
 //! before reading the checkpoint; whoever held them before is fenced by then.
 
+mod brokers;
 mod health;
 mod lane;
 mod pipeline;
+pub mod port;
 mod producer;
 mod session;
+mod standby;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +29,11 @@ use crate::client::{Error, KafkaOptions};
 use crate::registry::SchemaIds;
 use crate::telemetry::Restarted;
 use crate::topics::TopicSettings;
+use crate::work::Turn;
+use brokers::Brokers;
 use health::Shared;
 pub use health::{RelayHealth, RelayState};
+use port::RelayPort;
 use session::{Ended, Session};
 
 /// What the relay may ask the ledger, beside following it.
@@ -60,10 +66,14 @@ pub struct RelayOptions {
     /// After how long the brokers end the transaction of a relay that is gone; 30 s by default.
     /// Until then, or until the next relay starts, readers wait for its end.
     pub transaction_timeout: Duration,
-    /// Health is red after so long without progress while there is something to relay; 10 s.
+    /// Health is red after so long without progress while there is something to relay; 8 s, so
+    /// that it is seen within 10.
     pub red_after: Duration,
     /// Longest pause between two attempts; 2 s by default.
     pub retry_pause_max: Duration,
+    /// Whose turn it is, where several engines share the work: without the turn the relay stands
+    /// by. `None` by default: it always is this relay's, and one that took over ends this one.
+    pub turn: Option<Arc<dyn Turn>>,
 }
 
 impl RelayOptions {
@@ -76,8 +86,9 @@ impl RelayOptions {
             batch_events_max: 5000,
             batch_bytes_max: 8 << 20,
             transaction_timeout: Duration::from_secs(30),
-            red_after: Duration::from_secs(10),
+            red_after: Duration::from_secs(8),
             retry_pause_max: Duration::from_secs(2),
+            turn: None,
         }
     }
 }
@@ -108,10 +119,27 @@ impl Relay {
         schema_ids: SchemaIds,
         departments: Departments,
     ) -> RelayHandle {
+        let port = Arc::new(Brokers::new(options.clone()));
+        let id = Uuid::now_v7();
+        Self::start_on(port, id, options, tail, ledger, schema_ids, departments)
+    }
+
+    /// The same over any [`RelayPort`]; `id` must be unique to this relay.
+    #[must_use]
+    pub fn start_on(
+        port: Arc<dyn RelayPort>,
+        id: Uuid,
+        options: RelayOptions,
+        tail: Box<dyn Tail>,
+        ledger: Arc<dyn LedgerProbe>,
+        schema_ids: SchemaIds,
+        departments: Departments,
+    ) -> RelayHandle {
         let shared = Arc::new(Shared::new(options.red_after));
         let (stop, stopped) = watch::channel(false);
         let session = Session {
-            id: Uuid::now_v7(),
+            id,
+            port,
             options,
             ledger: Arc::clone(&ledger),
             schema_ids,
@@ -159,14 +187,21 @@ impl Drop for RelayHandle {
 }
 
 /// Sessions one after the other until stopped: any failure that time may heal ends one session,
-/// and the next finds out anew what is visible.
+/// and the next finds out anew what is visible. In between it stands by while it is another's turn.
 async fn run(session: Session, mut tail: Box<dyn Tail>) {
     const PAUSE_MIN: Duration = Duration::from_millis(100);
     let mut pause = PAUSE_MIN;
     loop {
+        if session.stand_by().await.is_err() {
+            return session.shared.stopped(None);
+        }
         let before = session.shared.position();
         let error = match session.run(tail.as_mut()).await {
             Ok(Ended::Stopped) => return session.shared.stopped(None),
+            Ok(Ended::NotOurTurn) => {
+                pause = PAUSE_MIN;
+                continue;
+            }
             Err(error) => error,
         };
         if session.is_stopped() {

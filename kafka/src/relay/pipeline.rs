@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use sovereign_schemas::chain::Head;
@@ -8,7 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::health::Shared;
 use super::lane::{Lane, Request, Targets};
-use super::producer::TransactionalProducer;
+use super::port::{RelayPort, TransactionalPort};
 use super::{Failure, RelayOptions};
 
 /// How long one look for new events lasts; only bounds how late a stop is noticed.
@@ -19,8 +18,13 @@ const LOOK: Duration = Duration::from_millis(250);
 const GATHER: Duration = Duration::from_millis(8);
 
 /// Runs both lanes from `head` on until one fails or `stopped` says so.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is another part of the session"
+)]
 pub(crate) async fn run(
-    producers: [TransactionalProducer; 2],
+    port: &dyn RelayPort,
+    producers: [Box<dyn TransactionalPort>; 2],
     head: Head,
     targets: Targets,
     shared: &Arc<Shared>,
@@ -31,13 +35,13 @@ pub(crate) async fn run(
     let (requests, mut asked) = mpsc::channel(1);
     let targets = Arc::new(targets);
     let [a, b] = producers;
-    let (to_a, produce_a) = sync_channel(1);
-    let (to_b, produce_b) = sync_channel(1);
-    let (commit_to_a, commit_a) = sync_channel(1);
-    let (commit_to_b, commit_b) = sync_channel(1);
+    let (to_a, produce_a) = mpsc::channel(1);
+    let (to_b, produce_b) = mpsc::channel(1);
+    let (commit_to_a, commit_a) = mpsc::channel(1);
+    let (commit_to_b, commit_b) = mpsc::channel(1);
     // the first turn is the first lane's
-    let _ = to_a.send(head);
-    let _ = commit_to_a.send(());
+    let _ = to_a.send(head).await;
+    let _ = commit_to_a.send(()).await;
     let lanes = [
         Lane {
             producer: a,
@@ -60,13 +64,14 @@ pub(crate) async fn run(
             commit_next: commit_to_a,
         },
     ];
-    let [mut first, mut second] = spawn(lanes)?;
+    let [mut first, mut second] = spawn(port, lanes)?;
     let (mut first_ended, mut second_ended) = (None, None);
     let fed = tokio::select! {
-        fed = feed(&mut asked, tail, options, stopped) => fed,
+        biased;
         // the other lane may wait for events that do not come: it must hear of it too
         ended = &mut first => { first_ended = Some(ended); Ok(()) }
         ended = &mut second => { second_ended = Some(ended); Ok(()) }
+        fed = feed(&mut asked, tail, options, stopped) => fed,
     };
     // a lane that waits for a batch sees the end; one that works finishes its transaction first
     drop(asked);
@@ -93,16 +98,14 @@ pub(crate) async fn run(
 
 type Ending = oneshot::Receiver<Result<(), Failure>>;
 
-fn spawn(lanes: [Lane; 2]) -> Result<[Ending; 2], Failure> {
+fn spawn(port: &dyn RelayPort, lanes: [Lane; 2]) -> Result<[Ending; 2], Failure> {
     let [a, b] = lanes;
     let start = |name: &str, lane: Lane| -> Result<Ending, Failure> {
         let (tell, ended) = oneshot::channel();
-        std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                let _ = tell.send(lane.run());
-            })
-            .map_err(|e| crate::Error::internal("start relay thread", e))?;
+        let work = async move {
+            let _ = tell.send(lane.run().await);
+        };
+        port.run(name, Box::pin(work))?;
         Ok(ended)
     };
     Ok([start("relay-a", a)?, start("relay-b", b)?])
@@ -125,8 +128,9 @@ async fn feed(
                 return Ok(());
             }
             let found = tokio::select! {
-                found = tail.next(request.after, options.batch_events_max, LOOK) => found?,
+                biased;
                 () = request.reply.closed() => return Ok(()),
+                found = tail.next(request.after, options.batch_events_max, LOOK) => found?,
             };
             if !found.is_empty() {
                 break within(found, options.batch_bytes_max);
@@ -144,8 +148,9 @@ async fn next_request(
     stopped: &mut watch::Receiver<bool>,
 ) -> Option<Request> {
     tokio::select! {
-        request = asked.recv() => request,
+        biased;
         _ = stopped.wait_for(|stop| *stop) => None,
+        request = asked.recv() => request,
     }
 }
 

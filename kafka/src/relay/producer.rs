@@ -1,6 +1,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -8,8 +9,10 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use super::RelayOptions;
+use super::port::{Outgoing, TransactionalPort};
 use crate::client::{Context, Error};
 use crate::topics::RECORD_BYTES_MAX;
+use crate::{checkpoint, record};
 
 /// Pause between two looks at what the brokers answered: short beside a round trip.
 const SERVE_PAUSE: Duration = Duration::from_micros(300);
@@ -42,7 +45,7 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// One of the two transactional producers.
+/// One of the two transactional producers. Its calls block.
 pub(crate) struct TransactionalProducer {
     inner: BaseProducer<Deliveries>,
     client: Context,
@@ -71,7 +74,10 @@ impl TransactionalProducer {
             .set("queue.buffering.max.messages", "1000000")
             // where the Java clients put the same key
             .set("partitioner", "murmur2_random");
-        let context = Deliveries::default();
+        let context = Deliveries {
+            client: Context::of(&options.kafka),
+            ..Deliveries::default()
+        };
         let (client, failed) = (context.client.clone(), Arc::clone(&context.failed));
         let inner: BaseProducer<Deliveries> = config
             .create_with_context(context)
@@ -87,14 +93,7 @@ impl TransactionalProducer {
         Ok(producer)
     }
 
-    pub(crate) fn begin(&self) -> Result<(), Error> {
-        self.inner
-            .begin_transaction()
-            .map_err(|e| self.explain("begin", &e))
-    }
-
-    pub(crate) fn send(&self, record: BaseRecord<'_, str, [u8], ()>) -> Result<(), Error> {
-        let mut record = record;
+    fn enqueue(&self, mut record: BaseRecord<'_, str, [u8], ()>) -> Result<(), Error> {
         let deadline = Instant::now() + self.patience;
         loop {
             match self.inner.send(record) {
@@ -124,9 +123,50 @@ impl TransactionalProducer {
         }
     }
 
-    /// Waits until the brokers hold all that was sent, in steps of [`SERVE_PAUSE`]: the library's
-    /// own flush waits in steps of 100 ms.
-    pub(crate) fn flush(&self) -> Result<(), Error> {
+    /// The cause behind an error: once fenced, calls fail with whatever comes first.
+    fn explain(&self, what: &str, error: &KafkaError) -> Error {
+        self.inner.poll(Duration::ZERO);
+        if let Some((code, reason)) = self.inner.client().fatal_error() {
+            let fatal = KafkaError::Global(code);
+            return match Error::kafka(what, &fatal) {
+                Error::Fenced => Error::Fenced,
+                _ => Error::internal(what, reason),
+            };
+        }
+        self.client.explain(what, error)
+    }
+}
+
+#[async_trait]
+impl TransactionalPort for TransactionalProducer {
+    fn begin(&mut self) -> Result<(), Error> {
+        self.inner
+            .begin_transaction()
+            .map_err(|e| self.explain("begin", &e))
+    }
+
+    fn send(&mut self, record: &Outgoing<'_>) -> Result<(), Error> {
+        match *record {
+            Outgoing::Event {
+                topic,
+                event,
+                canonical,
+                value,
+            } => self.enqueue(
+                BaseRecord::to(topic)
+                    .key(event.header.aggregate_id.as_str())
+                    .payload(value)
+                    .timestamp(event.header.recorded_at.0.div_euclid(1000))
+                    .headers(record::headers(event, canonical)),
+            ),
+            Outgoing::Checkpoint { topic, value } => {
+                self.enqueue(BaseRecord::to(topic).key(checkpoint::KEY).payload(value))
+            }
+        }
+    }
+
+    /// In steps of [`SERVE_PAUSE`]: the library's own flush waits in steps of 100 ms.
+    async fn flush(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + self.patience;
         loop {
             let open = self.inner.in_flight_count();
@@ -149,9 +189,7 @@ impl TransactionalProducer {
         }
     }
 
-    /// Commits; call [`Self::flush`] first. After an error the outcome is unknown: the next
-    /// take-over settles it.
-    pub(crate) fn commit(&self) -> Result<(), Error> {
+    async fn commit(&mut self) -> Result<(), Error> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -163,23 +201,9 @@ impl TransactionalProducer {
         }
     }
 
-    /// Best effort, so that readers need not wait until the brokers lose patience.
-    pub(crate) fn abort(&self) {
+    async fn abort(&mut self) {
         if let Err(error) = self.inner.abort_transaction(Duration::from_secs(3)) {
             tracing::debug!(%error, "abort failed");
         }
-    }
-
-    /// The cause behind an error: once fenced, calls fail with whatever comes first.
-    fn explain(&self, what: &str, error: &KafkaError) -> Error {
-        self.inner.poll(Duration::ZERO);
-        if let Some((code, reason)) = self.inner.client().fatal_error() {
-            let fatal = KafkaError::Global(code);
-            return match Error::kafka(what, &fatal) {
-                Error::Fenced => Error::Fenced,
-                _ => Error::internal(what, reason),
-            };
-        }
-        self.client.explain(what, error)
     }
 }

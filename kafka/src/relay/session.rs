@@ -3,16 +3,16 @@ use std::time::Duration;
 
 use sovereign_schemas::chain::Head;
 use sovereign_schemas::{Departments, Position, Problem, Tail, Uuid};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::health::Shared;
 use super::lane::{Targets, send_checkpoint};
-use super::producer::TransactionalProducer;
+use super::port::{RelayPort, TransactionalPort};
 use super::{Failure, LedgerProbe, RelayOptions, pipeline};
-use crate::checkpoint::{self, Checkpoint, Standing};
+use crate::checkpoint::{self, Checkpoint};
 use crate::client::Error;
 use crate::registry::SchemaIds;
-use crate::topics::{self, names};
+use crate::topics::names;
 
 /// The two transactional ids, behind the namespace.
 const IDS: [&str; 2] = ["sovereign.relay.a", "sovereign.relay.b"];
@@ -20,9 +20,14 @@ const IDS: [&str; 2] = ["sovereign.relay.a", "sovereign.relay.b"];
 /// checkpoint: longer than taking over takes.
 const TAKE_OVER_MAX: Duration = Duration::from_secs(5);
 
+/// How long a checkpoint may be ahead of the events on the topics, and pause between two looks.
+const SETTLE_MAX: Duration = Duration::from_secs(10);
+const SETTLE_PAUSE: Duration = Duration::from_millis(200);
+
 /// Everything that outlives one attempt.
 pub(crate) struct Session {
     pub(crate) id: Uuid,
+    pub(crate) port: Arc<dyn RelayPort>,
     pub(crate) options: RelayOptions,
     pub(crate) ledger: Arc<dyn LedgerProbe>,
     pub(crate) schema_ids: SchemaIds,
@@ -34,6 +39,8 @@ pub(crate) struct Session {
 /// How a session ends without a failure.
 pub(crate) enum Ended {
     Stopped,
+    /// Another engine is to relay.
+    NotOurTurn,
 }
 
 /// Told to stop.
@@ -54,13 +61,15 @@ impl Session {
 
     /// One attempt: look, take over, look again, sign, relay.
     pub(crate) async fn run(&self, tail: &mut dyn Tail) -> Result<Ended, Failure> {
-        topics::ensure_topics(&self.options.kafka, &self.departments, &self.options.topics).await?;
+        self.port.ensure_topics(&self.departments).await?;
         // before anybody is fenced: an engine with the wrong ledger must not stop a good one
-        self.agree(&self.standing(false).await?).await?;
+        self.agree(self.standing(false).await?).await?;
+        if !self.confirmed().await? {
+            return Ok(Ended::NotOurTurn);
+        }
         let producers = self.take_over().await?;
-        let standing = self.standing(true).await?;
-        self.agree(&standing).await?;
-        let head = standing.head;
+        let head = self.settled().await?;
+        self.agree(head).await?;
         let producers = self.sign(producers, head).await?;
         self.shared.advanced(head.position);
         self.shared.running();
@@ -75,19 +84,27 @@ impl Session {
             checkpoint_topic: self.checkpoint_topic(),
             schema_ids: self.schema_ids.clone(),
         };
-        let mut stopped = self.stopped.clone();
+        let (halt, mut halted) = watch::channel(false);
         let ran = pipeline::run(
+            self.port.as_ref(),
             producers,
             head,
             targets,
             &self.shared,
             &self.options,
             tail,
-            &mut stopped,
+            &mut halted,
         );
-        ran.await?;
+        tokio::select! {
+            biased;
+            ran = ran => ran?,
+            () = self.halt_in_time(halt) => {}
+        }
         if self.is_stopped() {
             return Ok(Ended::Stopped);
+        }
+        if !self.has_turn() {
+            return Ok(Ended::NotOurTurn);
         }
         Err(Error::internal("relay", "both lanes ended").into())
     }
@@ -96,15 +113,32 @@ impl Session {
         self.options.kafka.topic(names::RELAY)
     }
 
-    async fn standing(&self, settled: bool) -> Result<Standing, Failure> {
-        let (kafka, departments) = (self.options.kafka.clone(), self.departments.clone());
-        blocking(move || checkpoint::read(&kafka, &departments, settled).map_err(Failure::from))
-            .await
+    async fn standing(&self, settled: bool) -> Result<Head, Failure> {
+        // the checkpoint first: an event that becomes visible in between is no contradiction
+        let found = self.port.checkpoint().await?;
+        let last = self.port.last_event(&self.departments).await?;
+        Ok(checkpoint::standing(found, last, settled)?)
+    }
+
+    /// What stands once both ids are taken over. If another relay took over the first id while this
+    /// one took over the second, a transaction of that one may still become visible: that ends by
+    /// itself, and a real difference does not.
+    async fn settled(&self) -> Result<Head, Failure> {
+        let deadline = tokio::time::Instant::now() + SETTLE_MAX;
+        loop {
+            match self.standing(true).await {
+                Err(Failure::Kafka(Error::Diverged { .. }))
+                    if tokio::time::Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(SETTLE_PAUSE).await;
+                }
+                settled => return settled,
+            }
+        }
     }
 
     /// Topics must not be ahead of the ledger, nor hold another history.
-    async fn agree(&self, standing: &Standing) -> Result<(), Failure> {
-        let topics = standing.head;
+    async fn agree(&self, topics: Head) -> Result<(), Failure> {
         let ledger = self.ledger.head().await?;
         self.shared.saw_head(ledger.position);
         if topics.position > ledger.position {
@@ -131,53 +165,49 @@ impl Session {
         .into())
     }
 
-    async fn take_over(&self) -> Result<[TransactionalProducer; 2], Failure> {
-        let options = self.options.clone();
-        blocking(move || {
-            let [a, b] = IDS;
-            let a = TransactionalProducer::take_over(&options, a)?;
-            let b = TransactionalProducer::take_over(&options, b)?;
-            Ok([a, b])
-        })
-        .await
+    async fn take_over(&self) -> Result<[Box<dyn TransactionalPort>; 2], Failure> {
+        let [a, b] = IDS;
+        let a = self.port.take_over(a).await?;
+        let b = self.port.take_over(b).await?;
+        Ok([a, b])
     }
 
     /// Writes the same checkpoint under this relay's name.
     async fn sign(
         &self,
-        producers: [TransactionalProducer; 2],
+        producers: [Box<dyn TransactionalPort>; 2],
         head: Head,
-    ) -> Result<[TransactionalProducer; 2], Failure> {
+    ) -> Result<[Box<dyn TransactionalPort>; 2], Failure> {
         let topic = self.checkpoint_topic();
         let checkpoint = Checkpoint {
             position: head.position,
             hash: head.hash,
             relay: self.id,
         };
-        blocking(move || {
-            let [a, _] = &producers;
-            a.begin()?;
-            send_checkpoint(a, &topic, &checkpoint)?;
-            a.flush()?;
-            a.commit()?;
-            Ok(producers)
-        })
-        .await
+        let (tell, signed) = oneshot::channel();
+        let work = async move {
+            let _ = tell.send(signed_by_first(producers, &topic, &checkpoint).await);
+        };
+        self.port.run("relay-sign", Box::pin(work))?;
+        let lost = |_| Error::internal("relay", "signing the checkpoint panicked");
+        signed.await.map_err(lost)?
     }
 
     /// The problem that ends the relay, if no further attempt can help.
     ///
     /// A relay whose transaction timed out at the brokers is fenced just like one that was
-    /// replaced; only in the second case has somebody else signed the checkpoint.
+    /// replaced; only in the second case has somebody else signed the checkpoint. Where engines
+    /// take turns neither is final: the next attempt asks first whose turn it is.
     pub(crate) async fn final_problem(&self, failure: &Failure) -> Option<Problem> {
+        if self.options.turn.is_some() && matches!(failure, Failure::Kafka(Error::Fenced)) {
+            return None;
+        }
         if !matches!(failure, Failure::Kafka(Error::Fenced)) {
             return (!failure.passing()).then(|| failure.problem());
         }
         self.shared.waiting(failure.problem());
         while self.sleep(TAKE_OVER_MAX).await.is_ok() {
-            let kafka = self.options.kafka.clone();
-            let read = blocking(move || checkpoint::read_record(&kafka).map_err(Failure::from));
-            match read.await {
+            match self.port.checkpoint().await {
                 Ok(Some(found)) if found.relay == self.id => return None,
                 Ok(_) => return Some(failure.problem()),
                 Err(error) => self.shared.waiting(error.problem()),
@@ -187,11 +217,15 @@ impl Session {
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::internal("relay", error).into()),
-    }
+async fn signed_by_first(
+    mut producers: [Box<dyn TransactionalPort>; 2],
+    topic: &str,
+    checkpoint: &Checkpoint,
+) -> Result<[Box<dyn TransactionalPort>; 2], Failure> {
+    let [a, _] = &mut producers;
+    a.begin()?;
+    send_checkpoint(a.as_mut(), topic, checkpoint)?;
+    a.flush().await?;
+    a.commit().await?;
+    Ok(producers)
 }

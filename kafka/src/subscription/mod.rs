@@ -1,19 +1,26 @@
 //! Department topics as a stream, for Rust consumers.
 
+mod examine;
 mod filter;
+mod letters;
+mod reject;
 mod start;
 mod worker;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use sovereign_schemas::{AggregateType, ErrorCode, Position, RecordedEvent, Timestamp};
+use sovereign_schemas::{AggregateType, ErrorCode, Position, RecordedEvent, Timestamp, Uuid};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::client::{Error, KafkaOptions};
+use crate::dead_letters::{RawRecord, Standing};
 use crate::partitions::TopicPartition;
 use crate::record::RecordError;
+use crate::registry::{RegistryError, RegistryOptions};
 use filter::Filter;
-use worker::{Chunk, Command};
+pub use reject::{Rejected, RetryPolicy};
+use worker::{Chunk, Command, Order};
 
 /// Chunks waiting for the reader; with [`worker::CHUNK_BYTES_MAX`] this bounds memory.
 const QUEUE_CHUNKS: usize = 8;
@@ -45,6 +52,32 @@ pub struct Delivery {
     pub partition: i32,
     /// Offset.
     pub offset: i64,
+    /// Which attempt at it this is, from 1; more after [`Subscription::reject`].
+    pub attempt: u32,
+    /// The dead letter that this event comes out of, if somebody gave it back with
+    /// `sovereign dead-letters retry`. It is out of its turn: later events may have come before.
+    pub letter: Option<Uuid>,
+    /// What a letter is written of; kept only by subscriptions that write letters.
+    pub(crate) raw: Option<Raw>,
+}
+
+/// What is kept of a record until it is worked through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Raw {
+    pub(crate) record: RawRecord,
+    /// How the letter stands that it came out of.
+    pub(crate) standing: Option<Standing>,
+    /// When it failed first, if it did.
+    pub(crate) first_failed_at: Option<Timestamp>,
+}
+
+impl Delivery {
+    fn at(&self) -> TopicPartition {
+        TopicPartition {
+            topic: self.topic.clone(),
+            partition: self.partition,
+        }
+    }
 }
 
 /// Why there is no next event, or no commit.
@@ -56,6 +89,9 @@ pub enum SubscriptionError {
     /// The subscription failed and is over.
     #[error(transparent)]
     Kafka(#[from] Error),
+    /// The registry does not answer; the subscription is over.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// It failed before, or its thread is gone.
     #[error("subscription is over")]
     Over,
@@ -68,6 +104,7 @@ impl SubscriptionError {
         match self {
             Self::Poison(error) => error.code(),
             Self::Kafka(error) => error.code(),
+            Self::Registry(error) => error.code(),
             Self::Over => ErrorCode::Internal,
         }
     }
@@ -87,6 +124,10 @@ impl SubscriptionError {
 /// position. Without a group all partitions are read and nothing is remembered.
 ///
 /// A slow reader slows the fetching: at most a few MiB wait in memory.
+///
+/// With [`SubscriptionBuilder::dead_letters`] a record that is no event, or that the reader rejects
+/// too often, becomes a dead letter, and the partition goes on behind it. The letter is durable
+/// before [`Self::commit`] moves the group's place over the record.
 ///
 /// # Examples
 /// ```no_run
@@ -112,6 +153,13 @@ pub struct Subscription {
     /// Where the partitions stand once `current` is handed out.
     behind_current: BTreeMap<TopicPartition, i64>,
     done: BTreeMap<TopicPartition, i64>,
+    /// Rejected, to be handed out again at its time: no commit goes over it.
+    again: VecDeque<(Instant, Delivery)>,
+    held: BTreeMap<TopicPartition, BTreeSet<i64>>,
+    /// Letters handed out since the last commit, which makes them done.
+    letters: BTreeMap<Uuid, Standing>,
+    retry: Option<RetryPolicy>,
+    group: Option<String>,
     commands: std::sync::mpsc::Sender<Command>,
     over: bool,
 }
@@ -123,6 +171,8 @@ pub struct SubscriptionBuilder {
     pub(crate) group: Option<String>,
     pub(crate) start: Start,
     pub(crate) filter: Filter,
+    pub(crate) retry: Option<RetryPolicy>,
+    pub(crate) registry: Option<RegistryOptions>,
 }
 
 impl Subscription {
@@ -135,6 +185,8 @@ impl Subscription {
             group: None,
             start: Start::default(),
             filter,
+            retry: None,
+            registry: None,
         }
     }
 
@@ -145,6 +197,13 @@ impl Subscription {
     /// it. Anything else ends the subscription. Brokers that are away are waited for.
     pub async fn next(&mut self) -> Result<Delivery, SubscriptionError> {
         loop {
+            if let Some((due, _)) = self.again.front() {
+                tokio::time::sleep_until(*due).await;
+                if let Some((_, delivery)) = self.again.pop_front() {
+                    self.release(&delivery);
+                    return Ok(delivery);
+                }
+            }
             if let Some(item) = self.current.pop_front() {
                 self.note(&item);
                 return item;
@@ -165,7 +224,10 @@ impl Subscription {
 
     fn note(&mut self, item: &Result<Delivery, SubscriptionError>) {
         let (topic, partition, offset) = match item {
-            Ok(found) => (&found.topic, found.partition, found.offset),
+            Ok(found) => {
+                self.note_letter(found);
+                (&found.topic, found.partition, found.offset)
+            }
             Err(SubscriptionError::Poison(found)) => (&found.topic, found.partition, found.offset),
             Err(_) => {
                 self.over = true;
@@ -194,17 +256,35 @@ impl Subscription {
         if self.done.is_empty() {
             return Ok(());
         }
-        let (reply, answer) = oneshot::channel();
-        let command = Command {
-            offsets: self.done.clone(),
-            reply,
+        let letters: Vec<Standing> = self.letters.values().cloned().collect();
+        let order = Order::Commit {
+            offsets: self.committable(),
+            letters,
         };
-        self.commands
-            .send(command)
-            .map_err(|_| SubscriptionError::Over)?;
-        answer.await.map_err(|_| SubscriptionError::Over)??;
-        self.done.clear();
+        self.ask(order).await?;
+        self.letters.clear();
+        // what is held is committed once it was handed out again
+        let held = &self.held;
+        self.done.retain(|at, _| held.contains_key(at));
         Ok(())
+    }
+
+    /// Everything handed out, up to the first record of each partition that waits to be handed
+    /// out again.
+    fn committable(&self) -> BTreeMap<TopicPartition, i64> {
+        let first = |at: &TopicPartition| self.held.get(at).and_then(|held| held.first().copied());
+        self.done
+            .iter()
+            .map(|(at, next)| (at.clone(), first(at).map_or(*next, |held| held.min(*next))))
+            .collect()
+    }
+
+    async fn ask(&self, order: Order) -> Result<(), SubscriptionError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .send(Command { order, reply })
+            .map_err(|_| SubscriptionError::Over)?;
+        Ok(answer.await.map_err(|_| SubscriptionError::Over)??)
     }
 }
 
@@ -254,14 +334,38 @@ impl SubscriptionBuilder {
         self
     }
 
+    /// Turns records that are no events, or whose payload does not decode, into dead letters, and
+    /// gives [`Subscription::reject`] its meaning. Needs a group, whose letters they are.
+    #[must_use]
+    pub const fn dead_letters(mut self, retry: RetryPolicy) -> Self {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// Also holds the schema id in front of each payload against this registry: whoever reads with
+    /// a stock client decodes by it. For subscriptions with [`Self::dead_letters`]; each id is
+    /// asked for once, and a registry that is away for a minute ends the subscription.
+    #[must_use]
+    pub fn registry(mut self, options: RegistryOptions) -> Self {
+        self.registry = Some(options);
+        self
+    }
+
     /// Connects and begins. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`Error`] if the brokers cannot be reached or no topic matches.
+    /// [`Error`] if the brokers cannot be reached, no topic matches, or dead letters are wanted
+    /// without a group.
     pub async fn open(self) -> Result<Subscription, Error> {
+        if self.retry.is_some() && self.group.is_none() {
+            let message = "is needed for dead letters: a letter belongs to the group that failed";
+            return Err(Error::config("group", message));
+        }
+        let (retry, group) = (self.retry, self.group.clone());
+        let runtime = tokio::runtime::Handle::current();
         let (chunks_in, chunks) = mpsc::channel(QUEUE_CHUNKS);
         let (commands, commands_out) = std::sync::mpsc::channel();
-        tokio::task::spawn_blocking(move || worker::start(self, chunks_in, commands_out))
+        tokio::task::spawn_blocking(move || worker::start(self, chunks_in, commands_out, runtime))
             .await
             .map_err(|e| Error::internal("subscribe", e))??;
         Ok(Subscription {
@@ -269,6 +373,11 @@ impl SubscriptionBuilder {
             current: VecDeque::new(),
             behind_current: BTreeMap::new(),
             done: BTreeMap::new(),
+            again: VecDeque::new(),
+            held: BTreeMap::new(),
+            letters: BTreeMap::new(),
+            retry,
+            group,
             commands,
             over: false,
         })

@@ -1,3 +1,6 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use sovereign_schemas::Position;
@@ -5,7 +8,11 @@ use sovereign_schemas::Position;
 use super::{Start, SubscriptionBuilder};
 use crate::client::{Context, Error};
 use crate::offsets;
-use crate::partitions::{PartitionReader, REQUEST_MAX, TopicPartition};
+use crate::partitions::{PartitionReader, REQUEST_MAX, TopicPartition, settled_within};
+use crate::topics::names;
+
+/// How long a group's coordinator may take to be there.
+const COORDINATOR_MAX: Duration = Duration::from_secs(30);
 
 /// The partitions that match just now.
 pub(crate) fn matching(
@@ -19,7 +26,9 @@ pub(crate) fn matching(
     let mut found: Vec<TopicPartition> = metadata
         .topics()
         .iter()
-        .filter(|topic| builder.filter.topic(namespace, topic.name()))
+        .filter(|topic| {
+            builder.filter.topic(namespace, topic.name()) || builder.is_retry(topic.name())
+        })
         .flat_map(|topic| {
             let of = |partition| TopicPartition {
                 topic: topic.name().to_owned(),
@@ -29,11 +38,64 @@ pub(crate) fn matching(
         })
         .collect();
     found.sort();
+    let retries = found
+        .iter()
+        .filter(|at| builder.is_retry(&at.topic))
+        .count();
+    if found.len() == retries {
+        return Err(Error::TopicMissing(builder.filter.wanted(namespace)));
+    }
+    if builder.retry.is_some() && retries == 0 {
+        return Err(Error::TopicMissing(builder.retry_topic()));
+    }
     Ok(found)
 }
 
-/// The offsets to begin at, one a partition.
+impl SubscriptionBuilder {
+    pub(crate) fn retry_topic(&self) -> String {
+        self.options.topic(names::DEAD_LETTER_RETRY)
+    }
+
+    /// Whether letters that were given back come on this topic.
+    pub(crate) fn is_retry(&self, topic: &str) -> bool {
+        let name = topic.strip_prefix(self.options.namespace.as_str());
+        self.retry.is_some() && name == Some(names::DEAD_LETTER_RETRY)
+    }
+}
+
+/// The offsets to begin at, one a partition. Letters that were given back have no place in the order
+/// of events: all of them are looked at.
 pub(crate) fn offsets(
+    builder: &SubscriptionBuilder,
+    consumer: &BaseConsumer<Context>,
+    partitions: &[TopicPartition],
+) -> Result<Vec<i64>, Error> {
+    let (retries, events): (Vec<_>, Vec<_>) = partitions
+        .iter()
+        .cloned()
+        .partition(|at| builder.is_retry(&at.topic));
+    let lows = if retries.is_empty() {
+        Vec::new()
+    } else {
+        offsets::bounds(consumer, &retries)?
+    };
+    let lows = lows.into_iter().map(|b| b.low);
+    let starts = events_offsets(builder, consumer, &events)?;
+    let found: BTreeMap<TopicPartition, i64> = retries
+        .into_iter()
+        .zip(lows)
+        .chain(events.into_iter().zip(starts))
+        .collect();
+    partitions
+        .iter()
+        .map(|at| {
+            let offset = found.get(at).copied();
+            offset.ok_or_else(|| Error::TopicMissing(at.to_string()))
+        })
+        .collect()
+}
+
+fn events_offsets(
     builder: &SubscriptionBuilder,
     consumer: &BaseConsumer<Context>,
     partitions: &[TopicPartition],
@@ -82,9 +144,11 @@ pub(crate) fn seed_group(
     for at in partitions {
         list.add_partition(&at.topic, at.partition);
     }
-    let committed = consumer
-        .committed_offsets(list, REQUEST_MAX)
-        .map_err(|e| explain(&e))?;
+    // the first group of a cluster waits until the brokers have made their own topic for groups
+    let committed = settled_within(COORDINATOR_MAX, || {
+        let asked = consumer.committed_offsets(list.clone(), REQUEST_MAX);
+        asked.map_err(|e| explain(&e))
+    })?;
     let missing: Vec<TopicPartition> = partitions
         .iter()
         .filter(|at| {

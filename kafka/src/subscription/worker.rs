@@ -1,20 +1,25 @@
 //! The thread that polls: several times faster than the library's own stream.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 use tokio::sync::oneshot;
 
+use super::letters::Letters;
 use super::{Delivery, SubscriptionBuilder, SubscriptionError, start};
 use crate::client::{Context, Error};
+use crate::dead_letters::{Letter, Post, Standing};
 use crate::partitions::TopicPartition;
+use crate::reach;
 use crate::record;
-use crate::telemetry::Poison;
+use crate::telemetry::{DeadLetter, Poison};
 
 /// A chunk is handed over at the latest with so many payload bytes.
 pub(crate) const CHUNK_BYTES_MAX: usize = 1 << 20;
@@ -35,19 +40,35 @@ pub(crate) struct Chunk {
     pub(crate) behind: BTreeMap<TopicPartition, i64>,
 }
 
-/// A commit.
+/// Something that the reader waits for.
 #[derive(Debug)]
 pub(crate) struct Command {
-    pub(crate) offsets: BTreeMap<TopicPartition, i64>,
+    pub(crate) order: Order,
     pub(crate) reply: oneshot::Sender<Result<(), Error>>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Moves the group's place, after all letters up to there are durable.
+    Commit {
+        offsets: BTreeMap<TopicPartition, i64>,
+        letters: Vec<Standing>,
+    },
+    /// Writes a letter.
+    Bury(Box<Letter>),
+    /// Writes the last word on a letter.
+    Standing(Box<Standing>),
 }
 
 struct Worker {
     builder: SubscriptionBuilder,
-    consumer: BaseConsumer<Context>,
+    consumer: Arc<BaseConsumer<Context>>,
     chunks: Sender<Chunk>,
     commands: Receiver<Command>,
     known: HashSet<TopicPartition>,
+    letters: Option<Letters>,
+    /// Nothing is read behind a record that could be neither delivered nor written off.
+    failed: bool,
 }
 
 /// Connects, finds the start, and starts the thread.
@@ -55,14 +76,15 @@ pub(crate) fn start(
     builder: SubscriptionBuilder,
     chunks: Sender<Chunk>,
     commands: Receiver<Command>,
+    runtime: Handle,
 ) -> Result<(), Error> {
     let consumer = connect(&builder)?;
+    reach::wait(&builder.options, &consumer)?;
     let partitions = start::matching(&builder, &consumer)?;
-    if partitions.is_empty() {
-        return Err(Error::TopicMissing(
-            builder.filter.wanted(&builder.options.namespace),
-        ));
-    }
+    let letters = match (&builder.group, builder.retry) {
+        (Some(group), Some(_)) => Some(Letters::open(&builder, group, runtime)?),
+        _ => None,
+    };
     let explain = |e: &rdkafka::error::KafkaError| consumer.context().explain("subscribe", e);
     if builder.group.is_some() {
         start::seed_group(&builder, &consumer, &partitions)?;
@@ -75,10 +97,12 @@ pub(crate) fn start(
     let known = partitions.into_iter().collect();
     let worker = Worker {
         builder,
-        consumer,
+        consumer: Arc::new(consumer),
         chunks,
         commands,
         known,
+        letters,
+        failed: false,
     };
     std::thread::Builder::new()
         .name("subscription".to_owned())
@@ -116,7 +140,7 @@ fn connect(builder: &SubscriptionBuilder) -> Result<BaseConsumer<Context>, Error
         None => config.set("group.id", builder.options.topic("sovereign.reader")),
     };
     config
-        .create_with_context(Context::default())
+        .create_with_context(Context::of(&builder.options))
         .map_err(|e| Error::kafka("consumer", &e))
 }
 
@@ -142,7 +166,7 @@ impl Worker {
                 .back()
                 .is_some_and(|i| matches!(i, Err(e) if !e.goes_on()));
             let empty = chunk.items.is_empty() && chunk.behind.is_empty();
-            if !empty && !self.hand_over(chunk) || over {
+            if !empty && !self.hand_over(chunk) || over || self.failed {
                 return;
             }
             if refreshed.elapsed() > REFRESH_EVERY {
@@ -155,12 +179,13 @@ impl Worker {
     }
 
     /// One poll that waits, then what is there already.
-    fn collect(&self) -> Chunk {
+    fn collect(&mut self) -> Chunk {
         let mut chunk = Chunk::default();
         let mut bytes = 0;
         let mut wait = POLL;
-        while chunk.items.len() < CHUNK_EVENTS_MAX && bytes < CHUNK_BYTES_MAX {
-            match self.consumer.poll(wait) {
+        let consumer = Arc::clone(&self.consumer);
+        while chunk.items.len() < CHUNK_EVENTS_MAX && bytes < CHUNK_BYTES_MAX && !self.failed {
+            match consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {
                     bytes += message.payload_len();
@@ -180,32 +205,51 @@ impl Worker {
         chunk
     }
 
-    fn take(&self, message: &BorrowedMessage<'_>, chunk: &mut Chunk) {
-        let (topic, partition, offset) = (
-            message.topic().to_owned(),
-            message.partition(),
-            message.offset(),
-        );
-        match record::decode(message) {
-            Ok(decoded) if !self.builder.filter.event(&decoded.event.header) => {}
-            Ok(decoded) => {
-                let topic = topic.clone();
-                let delivery = Delivery {
-                    event: decoded.event,
-                    topic,
-                    partition,
-                    offset,
-                };
-                chunk.items.push_back(Ok(delivery));
+    fn take(&mut self, message: &BorrowedMessage<'_>, chunk: &mut Chunk) {
+        let at = TopicPartition {
+            topic: message.topic().to_owned(),
+            partition: message.partition(),
+        };
+        let taken = match self.letters.take() {
+            None => Ok(self.take_plain(message)),
+            Some(mut letters) => {
+                let taken = letters.take(&self.builder, message);
+                self.letters = Some(letters);
+                taken
+            }
+        };
+        match taken {
+            Ok(item) => {
+                chunk.items.extend(item);
+                chunk.behind.insert(at, message.offset() + 1);
             }
             Err(error) => {
-                Poison { error: &error }.emit();
-                chunk.items.push_back(Err(error.into()));
+                self.failed = true;
+                chunk.items.push_back(Err(error));
             }
         }
-        chunk
-            .behind
-            .insert(TopicPartition { topic, partition }, offset + 1);
+    }
+
+    fn take_plain(
+        &self,
+        message: &BorrowedMessage<'_>,
+    ) -> Option<Result<Delivery, SubscriptionError>> {
+        match record::decode(message) {
+            Ok(decoded) if !self.builder.filter.event(&decoded.event.header) => None,
+            Ok(decoded) => Some(Ok(Delivery {
+                event: decoded.event,
+                topic: message.topic().to_owned(),
+                partition: message.partition(),
+                offset: message.offset(),
+                attempt: 1,
+                letter: None,
+                raw: None,
+            })),
+            Err(error) => {
+                Poison { error: &error }.emit();
+                Some(Err(error.into()))
+            }
+        }
     }
 
     /// Waits until the reader has room; false if it is gone.
@@ -233,7 +277,12 @@ impl Worker {
             // again each time: a rebalance may have brought partitions that are not paused
             self.pause(true);
             paused = true;
-            if let Some(Ok(message)) = self.consumer.poll(POLL) {
+            let consumer = Arc::clone(&self.consumer);
+            if self.failed {
+                std::thread::sleep(POLL);
+                continue;
+            }
+            if let Some(Ok(message)) = consumer.poll(POLL) {
                 self.take(&message, &mut chunk);
             }
         }
@@ -252,9 +301,35 @@ impl Worker {
         }
     }
 
-    fn serve_commands(&self) {
+    fn serve_commands(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
-            let _ = command.reply.send(self.commit(&command.offsets));
+            let done = self.carry_out(command.order);
+            // a reader that does not wait any more does not need it
+            let _ = command.reply.send(done);
+        }
+    }
+
+    fn carry_out(&mut self, order: Order) -> Result<(), Error> {
+        let mut post = |post: Option<Post>| {
+            let Some(letters) = &mut self.letters else {
+                return Ok(());
+            };
+            post.map_or(Ok(()), |post| letters.post(post))?;
+            letters.flush()
+        };
+        match order {
+            Order::Bury(letter) => {
+                DeadLetter { letter: &letter }.emit();
+                post(Some(Post::Letter(letter)))
+            }
+            Order::Standing(standing) => post(Some(Post::Standing(standing))),
+            Order::Commit { offsets, letters } => {
+                post(None)?;
+                for standing in letters {
+                    post(Some(Post::Standing(Box::new(standing))))?;
+                }
+                self.commit(&offsets)
+            }
         }
     }
 

@@ -3,8 +3,11 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod bad;
+mod dead_letters;
 mod log;
 mod relay;
 mod subscription;
 mod support;
 mod topics;
+mod work;

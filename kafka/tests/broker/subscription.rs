@@ -186,7 +186,7 @@ async fn a_poison_record_is_named_and_the_stream_goes_on() {
                 good.insert(delivery.event.position().0);
             }
             Err(SubscriptionError::Poison(error)) => {
-                assert_eq!(error.code(), ErrorCode::DecodeFailed);
+                assert_eq!(error.code(), ErrorCode::NotAnEvent);
                 assert_eq!(error.topic, topic);
                 poison += 1;
             }

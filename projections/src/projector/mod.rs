@@ -1,27 +1,31 @@
-//! Runs views: one task each, with a checkpoint of its own.
+//! Runs views: one task for each build, with a checkpoint of its own, and one keeper that says
+//! which builds are to be folded here.
 
 mod health;
+mod keeper;
 mod session;
 mod task;
 mod telemetry;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sovereign_schemas::{Position, Tail};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::database::Database;
 use crate::table::Stored;
-use crate::{Agents, Approvals, Departments, ProjectionError, Trades, View, ViewsStore};
+use crate::{ProjectionError, View, ViewDatabase, ViewSet, ViewsStore};
 
-use health::Slot;
+use health::{Slot, Standing};
+use keeper::{Keeper, Kept};
+use session::Session;
 use task::ViewTask;
 
-pub use health::{ViewHealth, ViewsHealth};
+pub use health::{Activity, Progress, ViewHealth, ViewsHealth};
 
 /// How views are run. All bounds of I9 are here.
 #[derive(Clone)]
@@ -44,6 +48,8 @@ pub struct ViewsOptions {
     pub retry_min: Duration,
     /// Longest pause after a failure.
     pub retry_max: Duration,
+    /// Which views; those that ship by default.
+    pub views: ViewSet,
 }
 
 impl ViewsOptions {
@@ -59,6 +65,7 @@ impl ViewsOptions {
             database_timeout: Duration::from_secs(8),
             retry_min: Duration::from_secs(1),
             retry_max: Duration::from_secs(30),
+            views: ViewSet::shipped(),
         }
     }
 }
@@ -73,6 +80,7 @@ impl fmt::Debug for ViewsOptions {
             .field("database_timeout", &self.database_timeout)
             .field("retry_min", &self.retry_min)
             .field("retry_max", &self.retry_max)
+            .field("views", &self.views)
             .finish_non_exhaustive()
     }
 }
@@ -87,8 +95,74 @@ const STOP_WAIT: Duration = Duration::from_secs(10);
 struct Running {
     stop: watch::Sender<bool>,
     tasks: Mutex<JoinSet<()>>,
-    slots: BTreeMap<&'static str, Arc<Slot>>,
+    views: BTreeMap<&'static str, Arc<Standing>>,
+    wake: Arc<Notify>,
     store: ViewsStore,
+}
+
+/// What the task of one build needs.
+pub(crate) struct StartBuild {
+    options: Arc<ViewsOptions>,
+    database: Database,
+    generation: i64,
+    tail: Box<dyn Tail>,
+    slot: Arc<Slot>,
+    stop: watch::Receiver<bool>,
+}
+
+/// Runs a build in Postgres until it is stopped.
+pub(crate) async fn start_build<V: View>(start: StartBuild)
+where
+    V::Row: Stored<Key = V::Key>,
+{
+    let session = Session::<V>::new(start.database, start.generation);
+    let task = ViewTask::<V>::new(start.options, Box::new(session), start.tail, start.slot);
+    task.run(start.stop).await;
+}
+
+/// Watches a view that is run by [`run_view`].
+#[derive(Debug, Clone)]
+pub struct ViewWatch {
+    version: u32,
+    slot: Arc<Slot>,
+}
+
+impl ViewWatch {
+    /// How the view is, as far as its task knows. `head` is the ledger's last durable position,
+    /// for the lag.
+    #[must_use]
+    pub fn health(&self, head: Option<Position>) -> ViewHealth {
+        let report = self.slot.report();
+        let position = report.position.unwrap_or(Position::START);
+        ViewHealth {
+            position,
+            activity: Activity::Live,
+            healthy: report.problem.is_none() && report.position.is_some(),
+            version: self.version,
+            building: None,
+            lag: head.map(|h| h.0.saturating_sub(position.0)),
+            stopped_at: report.stopped_at,
+            problem: report.problem,
+        }
+    }
+}
+
+/// Keeps one build of a view up with a tail, over any store, until `stop` holds `true` or its
+/// sender is gone: the very code that [`Projector`] runs over Postgres. The future reads no clock but
+/// tokio's and spawns nothing, so that a simulation can run it.
+pub fn run_view<V: View>(
+    database: Box<dyn ViewDatabase<V>>,
+    tail: Box<dyn Tail>,
+    options: Arc<ViewsOptions>,
+    stop: watch::Receiver<bool>,
+) -> (ViewWatch, impl Future<Output = ()> + Send + 'static) {
+    let slot = Arc::new(Slot::default());
+    let watch = ViewWatch {
+        version: V::VERSION,
+        slot: Arc::clone(&slot),
+    };
+    let task = ViewTask::<V>::new(options, database, tail, slot);
+    (watch, task.run(stop))
 }
 
 /// Watches, rebuilds and stops the views. Cheap to clone; when the last one is dropped the tasks
@@ -101,68 +175,62 @@ pub struct ProjectorHandle {
 impl fmt::Debug for ProjectorHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProjectorHandle")
-            .field("views", &self.running.slots.keys())
+            .field("views", &self.running.views.keys())
             .finish()
     }
 }
 
 impl Projector {
-    /// Starts one task for each view that ships; each follows a tail of its own. The tables must
-    /// be there ([`ViewsStore::migrate`]); while they or Postgres are not, health is red and the
-    /// tasks try again. Must be called within a tokio runtime.
+    /// Starts to fold every view of the options; each build follows a tail of its own. The tables
+    /// must be there ([`ViewsStore::migrate`]); while they or Postgres are not, health is red and
+    /// it is tried again. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// [`ProjectionError::DatabaseUrl`].
     pub fn start(
         options: ViewsOptions,
-        tails: impl Fn() -> Box<dyn Tail>,
+        tails: impl Fn() -> Box<dyn Tail> + Send + Sync + 'static,
     ) -> Result<ProjectorHandle, ProjectionError> {
         let database = Database::new(&options.database_url, options.database_timeout)?;
-        let store = ViewsStore::new(&options.database_url)?;
+        let store = ViewsStore::with_views(&options.database_url, options.views.clone())?;
         let (stop, _) = watch::channel(false);
-        let mut start = Start {
+        let wake = Arc::new(Notify::new());
+        let views = options.views.iter().map(|&definition| {
+            let (name, version) = (definition.name, definition.version);
+            let standing = Arc::new(Standing::new(name, version, Arc::clone(&wake)));
+            Kept {
+                definition,
+                standing,
+            }
+        });
+        let views: Vec<Kept> = views.collect();
+        let standings = views
+            .iter()
+            .map(|view| (view.definition.name, Arc::clone(&view.standing)));
+        let standings = standings.collect();
+        let keeper = Keeper {
             options: Arc::new(options),
             database,
-            stop,
+            tails: Arc::new(tails),
+            views,
+            wake: Arc::clone(&wake),
+            stop: stop.clone(),
+            connection: None,
+            running: BTreeMap::new(),
             tasks: JoinSet::new(),
-            slots: BTreeMap::new(),
         };
-        start.view::<Agents>(tails());
-        start.view::<Trades>(tails());
-        start.view::<Approvals>(tails());
-        start.view::<Departments>(tails());
-        let Start {
-            stop, tasks, slots, ..
-        } = start;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(keeper.run());
         let running = Running {
             stop,
             tasks: Mutex::new(tasks),
-            slots,
+            views: standings,
+            wake,
             store,
         };
         Ok(ProjectorHandle {
             running: Arc::new(running),
         })
-    }
-}
-
-struct Start {
-    options: Arc<ViewsOptions>,
-    database: Database,
-    stop: watch::Sender<bool>,
-    tasks: JoinSet<()>,
-    slots: BTreeMap<&'static str, Arc<Slot>>,
-}
-
-impl Start {
-    fn view<V: View>(&mut self, tail: Box<dyn Tail>)
-    where
-        V::Row: Stored<Key = V::Key>,
-    {
-        let slot = Arc::new(Slot::new(V::VERSION));
-        self.slots.insert(V::NAME, Arc::clone(&slot));
-        let task = ViewTask::<V>::new(self.options.clone(), self.database.clone(), tail, slot);
-        self.tasks.spawn(task.run(self.stop.subscribe()));
     }
 }
 
@@ -172,9 +240,9 @@ impl ProjectorHandle {
     pub fn health(&self, head: Option<Position>) -> ViewsHealth {
         let each = self
             .running
-            .slots
+            .views
             .iter()
-            .map(|(&name, slot)| (name, slot.health(head)));
+            .map(|(&name, view)| (name, view.health(head)));
         let projections: BTreeMap<&'static str, ViewHealth> = each.collect();
         let healthy = projections.values().all(|v| v.healthy);
         ViewsHealth {
@@ -183,23 +251,39 @@ impl ProjectorHandle {
         }
     }
 
-    /// The last position committed by the view that is furthest behind.
+    /// Divides views between processes: this one runs the views of these names and leaves all
+    /// others to somebody else, showing the checkpoints that those move. Until this is called, all
+    /// views are run. Cheap, may be called again and again; a newly assigned view starts within a
+    /// moment. Names that no view has are ignored. Two processes that run one view do no harm, but
+    /// fold it twice.
+    pub fn assign(&self, views: &BTreeSet<String>) {
+        for (&name, view) in &self.running.views {
+            view.assign(views.contains(name));
+        }
+    }
+
+    /// The position that readers get of the view that is furthest behind.
     #[must_use]
     pub fn position(&self) -> Position {
-        let positions = self.running.slots.values().map(|slot| slot.position());
+        let positions = self.running.views.values().map(|view| view.position());
         positions.min().unwrap_or(Position::START)
     }
 
-    /// Empties a view and folds it again from the first event. Returns once it is empty.
+    /// Folds a view again from the first event, beside the build that serves, and lets the new
+    /// one serve when it has caught up. Returns once that has begun.
     ///
     /// # Errors
     /// As [`ViewsStore::rebuild`].
     pub async fn rebuild(&self, view: &str) -> Result<(), ProjectionError> {
         self.running.store.rebuild(view).await?;
-        if let Some(slot) = self.running.slots.get(view) {
-            slot.look_again();
-        }
+        self.running.wake.notify_one();
         Ok(())
+    }
+
+    /// Other switches, roll-backs and drops. They need no projector, and take effect on all.
+    #[must_use]
+    pub fn store(&self) -> &ViewsStore {
+        &self.running.store
     }
 
     /// Ends the tasks after the batch that each is at, or after 10 seconds in the middle of it,

@@ -1,18 +1,21 @@
 use std::marker::PhantomData;
 
+use async_trait::async_trait;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::database::Database;
-use crate::store::Checkpoint;
+use crate::port::{Checkpoint, Role, ViewDatabase};
+use crate::store;
 use crate::table::{Stored, select_by_keys, upsert};
 use crate::{DatabaseError, View};
 
-/// One view's connection. After any error it is given up, because nobody knows then what the
+/// The connection of one build. After any error it is given up, because nobody knows then what the
 /// server has done; the next request makes a new one.
 #[derive(Debug)]
 pub(super) struct Session<V> {
     database: Database,
     connection: Option<PgConnection>,
+    generation: i64,
     select: String,
     upsert: String,
     view: PhantomData<V>,
@@ -22,12 +25,14 @@ impl<V: View> Session<V>
 where
     V::Row: Stored<Key = V::Key>,
 {
-    pub(super) fn new(database: Database) -> Self {
+    pub(super) fn new(database: Database, generation: i64) -> Self {
+        let table = store::table(V::NAME, V::VERSION, generation);
         Self {
             database,
             connection: None,
-            select: select_by_keys::<V::Row>(),
-            upsert: upsert::<V::Row>(),
+            generation,
+            select: select_by_keys::<V::Row>(&table),
+            upsert: upsert::<V::Row>(&table),
             view: PhantomData,
         }
     }
@@ -44,17 +49,22 @@ where
         self.database.within("connecting", relaxed).await?;
         Ok(connection)
     }
+}
 
-    pub(super) async fn checkpoint(&mut self) -> Result<Option<Checkpoint>, DatabaseError> {
+#[async_trait]
+impl<V: View> ViewDatabase<V> for Session<V>
+where
+    V::Row: Stored<Key = V::Key>,
+{
+    async fn checkpoint(&mut self) -> Result<Option<Checkpoint>, DatabaseError> {
         let mut connection = self.open().await?;
-        let find = Checkpoint::find::<V>(&mut connection);
+        let find = store::find(&mut connection, V::NAME, V::VERSION, self.generation);
         let found = self.database.within("reading a checkpoint", find).await?;
         self.connection = Some(connection);
-        Ok(found)
+        Ok(found.map(|build| build.checkpoint()))
     }
 
-    /// The rows that exist of those with these keys.
-    pub(super) async fn rows(&mut self, keys: &[V::Key]) -> Result<Vec<V::Row>, DatabaseError> {
+    async fn rows(&mut self, keys: &[V::Key]) -> Result<Vec<V::Row>, DatabaseError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -70,27 +80,32 @@ where
         Ok(rows)
     }
 
-    /// Writes rows and moves the checkpoint in one transaction, if it still stands at `from`;
-    /// `false` if it does not, and then nothing is written.
-    pub(super) async fn commit(
+    async fn commit(
         &mut self,
         from: &Checkpoint,
         to: &Checkpoint,
         rows: &[V::Row],
-    ) -> Result<bool, DatabaseError> {
+    ) -> Result<Option<Checkpoint>, DatabaseError> {
         let mut connection = self.open().await?;
+        let switches = from.role == Role::Next && to.role == Role::Serving;
         let work = async {
             let mut transaction = connection.begin().await?;
-            if !from.advance::<V>(&mut transaction, to).await? {
+            // before any row is locked, as all who switch do
+            let switches = switches && store::try_lock(&mut transaction, V::NAME).await?;
+            let build = (V::NAME, V::VERSION);
+            let Some(mut now) = store::advance(&mut transaction, build, from, to).await? else {
                 transaction.rollback().await?;
-                return Ok(false);
-            }
+                return Ok(None);
+            };
             if !rows.is_empty() {
                 let query = V::Row::bind(sqlx::query(&self.upsert), rows);
                 transaction.execute(query).await?;
             }
+            if switches && store::take_over(&mut transaction, build, &now).await? {
+                now.role = Role::Serving;
+            }
             transaction.commit().await?;
-            Ok(true)
+            Ok(Some(now))
         };
         let moved = self.database.within("writing rows", work).await?;
         self.connection = Some(connection);

@@ -7,7 +7,7 @@ use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgRow, PgTypeInfo, PgValu
 use sqlx::{Decode, Encode, Postgres, Row as _, Type, encode::IsNull, error::BoxDynError};
 
 /// A value that a column can hold.
-pub(crate) trait Cell: Sized {
+pub trait Cell: Sized {
     /// What it is sent and received as.
     type Sent: for<'r> Decode<'r, Postgres> + Type<Postgres>;
     /// Type of the column.
@@ -17,14 +17,24 @@ pub(crate) trait Cell: Sized {
     /// To Postgres.
     fn to_sent(&self) -> Self::Sent;
     /// From Postgres.
+    ///
+    /// # Errors
+    /// If it is no such value.
     fn from_sent(sent: Self::Sent) -> Result<Self, BoxDynError>;
 }
 
 /// A column of a row: a [`Cell`], or an optional one.
-pub(crate) trait Field: Sized {
+pub trait Field: Sized {
+    /// What it holds.
     type Cell: Cell;
+    /// Whether it may hold nothing.
     const NULLABLE: bool;
+    /// To Postgres.
     fn sent(&self) -> Option<<Self::Cell as Cell>::Sent>;
+    /// From a column of a result.
+    ///
+    /// # Errors
+    /// If it is not there, or holds something else.
     fn read(row: &PgRow, column: &str) -> Result<Self, sqlx::Error>;
 }
 
@@ -69,7 +79,7 @@ impl<C: Cell> Field for Option<C> {
 /// Microseconds since 2000-01-01, Postgres' own form of `timestamptz`. Not through text or
 /// floats, which would cost exactness or time.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct PostgresMicros(i64);
+pub struct PostgresMicros(i64);
 
 /// From 1970-01-01 to 2000-01-01.
 const EPOCH_US: i64 = 946_684_800_000_000;
@@ -83,7 +93,8 @@ const FINITE_MIN_US: i64 = -211_813_488_000_000_000;
 /// The moment as a column can hold it: one before the first finite `timestamptz` becomes the
 /// smallest of all, which Postgres calls `-infinity`. Such moments come from callers, and no
 /// caller may stop a view.
-pub(crate) fn storable(moment: Timestamp) -> Timestamp {
+#[must_use]
+pub fn storable(moment: Timestamp) -> Timestamp {
     if moment.0 < FINITE_MIN_US + EPOCH_US {
         Timestamp(i64::MIN)
     } else {

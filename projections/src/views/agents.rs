@@ -3,9 +3,9 @@ use sovereign_schemas::{
     AggregateType, DepartmentId, EventHeader, Position, RecordedEvent, Text, Timestamp,
 };
 
-use crate::table::{Stored, storable, table};
+use crate::table::{Stored, storable};
 use crate::view::add;
-use crate::{FoldError, View};
+use crate::{FoldError, View, table};
 
 /// One row an agent: where its state machine stands, and what it has done.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 use sovereign_schemas::events::{ApprovalEvent, ApprovalRequested};
 use sovereign_schemas::{AggregateType, Decimal, EventHeader, Position, RecordedEvent, Timestamp};
 
-use crate::table::{Stored, by_symbol, storable, table};
-use crate::{FoldError, View};
+use crate::table::{Stored, by_symbol, storable};
+use crate::{FoldError, View, table};
 
 /// One row a request to a human.
 #[derive(Debug)]

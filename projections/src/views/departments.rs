@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 
 use sovereign_schemas::{DepartmentId, EventHeader, Position, RecordedEvent, Timestamp};
 
-use crate::table::{Stored, storable, table};
+use crate::table::{Stored, storable};
 use crate::view::add;
-use crate::{FoldError, View};
+use crate::{FoldError, View, table};
 
 /// One row a department: how many events of which type its topic carries. Reads headers only, so
 /// it counts events of types that this build does not know as well.

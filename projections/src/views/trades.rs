@@ -1,8 +1,8 @@
 use sovereign_schemas::events::{Side, TradeEvent, TradeProposed, Verdict};
 use sovereign_schemas::{AggregateType, Decimal, EventHeader, Position, RecordedEvent, Timestamp};
 
-use crate::table::{Stored, by_symbol, storable, table};
-use crate::{FoldError, View};
+use crate::table::{Stored, by_symbol, storable};
+use crate::{FoldError, View, table};
 
 /// One row a trade, from intent to result.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ by_symbol!(TradeStatus);
 
 table! {
     /// A trade. Amounts are in `currency`.
-    TradeRow = "trades" version 1 key trade_id: String;
+    TradeRow = "trades" version 1 key trade_id: String, index agent (agent_id, trade_id);
     /// Its id.
     trade_id: String,
     /// Who wants it.

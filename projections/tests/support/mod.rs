@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod chain;
+pub mod versions;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -128,6 +129,12 @@ impl Ledger {
         self.grown.notify_waiters();
     }
 
+    pub fn extend(&self, events: &[RecordedEvent]) {
+        let more = events.iter().cloned().map(Arc::new);
+        self.events.lock().unwrap().extend(more);
+        self.grown.notify_waiters();
+    }
+
     pub fn events(&self) -> Vec<RecordedEvent> {
         self.events
             .lock()
@@ -145,7 +152,7 @@ impl Ledger {
             .map_or(Position::START, |e| e.position())
     }
 
-    pub fn tails(&self) -> impl Fn() -> Box<dyn Tail> {
+    pub fn tails(&self) -> impl Fn() -> Box<dyn Tail> + Send + Sync + 'static + use<> {
         let ledger = self.clone();
         move || Box::new(ledger.clone())
     }

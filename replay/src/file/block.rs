@@ -1,6 +1,10 @@
 //! One block of a recorded file, indexed but not copied.
 
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use sovereign_schemas::avro::{DecodeError, Reader};
+use sovereign_schemas::borrowed::{Borrowed as _, Utf8};
 use sovereign_schemas::{Digest, EventHeader, LogError, Position, RecordedEvent};
 
 /// Bytes `at..at + len` of a block.
@@ -11,6 +15,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    #[inline]
     fn of(self, bytes: &[u8]) -> &[u8] {
         &bytes[self.at as usize..self.at as usize + self.len as usize]
     }
@@ -31,8 +36,9 @@ pub(crate) struct Slot {
 }
 
 /// Reads a string's place; its bytes are UTF-8.
+#[inline]
 fn text(input: &mut Reader<'_>) -> Result<Span, DecodeError> {
-    let text = input.str()?;
+    let text = Utf8::take(input)?.as_bytes();
     Ok(span(input.at() - text.len(), input.at()))
 }
 
@@ -44,6 +50,7 @@ const fn span(from: usize, to: usize) -> Span {
     }
 }
 
+#[inline]
 fn integer<T: TryFrom<i64>>(input: &mut Reader<'_>) -> Result<T, DecodeError> {
     let at = input.at();
     T::try_from(input.long()?).map_err(|_| DecodeError::Integer { at })
@@ -62,7 +69,7 @@ impl Slot {
         let event_type = text(input)?;
         let event_version = integer(input)?;
         integer::<u16>(input)?;
-        input.str()?;
+        Utf8::take(input)?;
         input.take(32)?;
         let at = input.at();
         match input.long()? {
@@ -98,12 +105,48 @@ impl Slot {
     }
 }
 
+/// Memory of blocks that are done with. Asking the system for it again costs a page fault for each
+/// 4 KiB.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pool(Arc<Mutex<Vec<Memory>>>);
+
+/// Bytes and places of one block.
+type Memory = (Vec<u8>, Vec<Slot>);
+
+/// So many blocks' memory is kept.
+const POOL_BLOCKS_MAX: usize = 16;
+
+impl Pool {
+    /// Empty, with whatever capacity an earlier block had.
+    pub(super) fn take(&self) -> (Vec<u8>, Vec<Slot>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, mut bytes: Vec<u8>, mut slots: Vec<Slot>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < POOL_BLOCKS_MAX {
+            bytes.clear();
+            slots.clear();
+            kept.push((bytes, slots));
+        }
+    }
+}
+
 /// The good events of a block, and what comes after them if the block is damaged.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Block {
     bytes: Vec<u8>,
     slots: Vec<Slot>,
     flaw: Option<Flaw>,
+    pool: Pool,
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let (bytes, slots) = (mem::take(&mut self.bytes), mem::take(&mut self.slots));
+        self.pool.give_back(bytes, slots);
+    }
 }
 
 /// Why a block is not read to its end.
@@ -129,7 +172,8 @@ impl Block {
     /// Indexes `count` records that must start at position `first` and not go beyond `last`.
     /// `damage` is what is known to be wrong behind the bytes.
     pub(super) fn index(
-        bytes: Vec<u8>,
+        pool: &Pool,
+        (bytes, mut slots): (Vec<u8>, Vec<Slot>),
         count: u64,
         first: Position,
         last: Position,
@@ -140,7 +184,7 @@ impl Block {
         let plausible = usize::try_from(count)
             .unwrap_or(usize::MAX)
             .min(bytes.len() / 100 + 1);
-        let mut slots = Vec::with_capacity(plausible);
+        slots.reserve(plausible);
         let mut flaw = None;
         let mut expected = first;
         for _ in 0..count {
@@ -170,26 +214,35 @@ impl Block {
                 .map(|error| Flaw::Malformed(error.to_string()))
                 .or(damage);
         }
-        Self { bytes, slots, flaw }
+        Self {
+            bytes,
+            slots,
+            flaw,
+            pool: pool.clone(),
+        }
     }
 
     pub(super) fn flaw(&self) -> Option<Flaw> {
         self.flaw.clone()
     }
 
+    #[inline]
     pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
     }
 
+    #[inline]
     pub(crate) fn header(&self, slot: &Slot) -> &[u8] {
         slot.header.of(&self.bytes)
     }
 
+    #[inline]
     pub(crate) fn payload(&self, slot: &Slot) -> &[u8] {
         slot.payload.of(&self.bytes)
     }
 
     /// The hash follows the payload.
+    #[inline]
     pub(crate) fn hash(&self, slot: &Slot) -> Digest {
         let at = slot.payload.at as usize + slot.payload.len as usize;
         let mut hash = [0; 32];
@@ -198,6 +251,7 @@ impl Block {
     }
 
     /// The fingerprint ends the header.
+    #[inline]
     pub(crate) fn fingerprint(&self, slot: &Slot) -> [u8; 8] {
         let header = self.header(slot);
         let mut fingerprint = [0; 8];
@@ -206,17 +260,21 @@ impl Block {
     }
 
     /// UTF-8.
+    #[inline]
     pub(crate) fn aggregate_type(&self, slot: &Slot) -> &[u8] {
         slot.aggregate_type.of(&self.bytes)
     }
 
     /// UTF-8.
+    #[inline]
     pub(crate) fn aggregate_id(&self, slot: &Slot) -> &[u8] {
         slot.aggregate_id.of(&self.bytes)
     }
 
-    pub(crate) fn event_type(&self, slot: &Slot) -> &str {
-        self.text(slot.event_type)
+    /// UTF-8.
+    #[inline]
+    pub(crate) fn event_type(&self, slot: &Slot) -> &[u8] {
+        slot.event_type.of(&self.bytes)
     }
 
     fn text(&self, span: Span) -> &str {

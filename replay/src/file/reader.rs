@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sovereign_schemas::avro::{DecodeError, Reader};
 use sovereign_schemas::{Cursor, EventLog, LogError, Position, RecordedEvent};
 
-use super::block::Flaw;
+use super::block::{Flaw, Pool};
 use super::container::{self, Container};
 use super::{BLOCK_BYTES_MAX, Block, ContentCheck, FileInfo, HEADER_BYTES_MAX, SYNC_BYTES};
 use crate::{Difference, ReplayError, What};
@@ -39,6 +39,7 @@ pub struct FileLog {
     /// those that were passed.
     pub(super) marks: Vec<Mark>,
     block: Option<Block>,
+    pool: Pool,
     /// The damage met last, and the good position before it.
     flaw: Option<(Position, Flaw)>,
 }
@@ -92,6 +93,7 @@ impl FileLog {
             container,
             marks: vec![start],
             block: None,
+            pool: Pool::default(),
             flaw: None,
         })
     }
@@ -184,7 +186,8 @@ impl FileLog {
         };
         self.seek(frame.offset).map_err(|e| self.broken(&e))?;
         let left = self.length.saturating_sub(frame.offset);
-        let mut bytes = Vec::with_capacity(frame.bytes.min(left) as usize);
+        let (mut bytes, slots) = self.pool.take();
+        bytes.reserve(frame.bytes.min(left) as usize);
         self.take(frame.bytes, &mut bytes)
             .map_err(|e| self.broken(&e))?;
         let mut sync = Vec::with_capacity(SYNC_BYTES);
@@ -199,7 +202,8 @@ impl FileLog {
         };
         let last = self.container.info.last;
         Ok(Some(Block::index(
-            bytes,
+            &self.pool,
+            (bytes, slots),
             frame.count,
             mark.first,
             last,

@@ -16,7 +16,7 @@ trap 'rm -rf "$folder"' EXIT
 # The consumer ends by itself once nothing has come for the time given.
 java -Xmx128m -cp "$libs/*" org.apache.kafka.tools.consumer.ConsoleConsumer \
     --bootstrap-server "$brokers" --topic "$topic" --from-beginning \
-    --isolation-level read_committed --timeout-ms 8000 \
+    --isolation-level read_committed --timeout-ms 20000 \
     --command-property group.protocol=consumer \
     --formatter-property print.partition=true --formatter-property print.headers=true \
     --formatter-property print.value=false --formatter-property line.separator=$'<end>\n' \

@@ -19,7 +19,9 @@ const COMMAND_LIMIT_S: u32 = 300;
 const KEEPER: &str = r#"
 trap "" INT TERM HUP
 cat >/dev/null
+own=$(sed -n 's/.*"pid": \([0-9]*\).*/\1/p' "$FOLDER/engine.json")
 timeout 90 "$SOVEREIGN" down --data "$FOLDER" --quiet
+[ -n "$own" ] && kill -9 "$own"
 pid=$(sed -n 's/.*"engine_pid": \([0-9]*\).*/\1/p' "$FOLDER/servers.json")
 [ -n "$pid" ] && kill -9 "$pid"
 for _ in $(seq 100); do
@@ -347,25 +349,34 @@ fn lock(engine: &'static LazyLock<Mutex<Engine>>) -> MutexGuard<'static, Engine>
 
 /// An engine with a few hundred events in several departments.
 pub(crate) fn small() -> MutexGuard<'static, Engine> {
-    static SMALL: LazyLock<Mutex<Engine>> = LazyLock::new(|| {
-        let engine = Engine::new("small");
-        engine.up();
-        let mut commands = vec![register("filler")];
-        for number in 0..100 {
-            commands.push(bar("filler", number));
-            commands.push(thought(
-                "filler",
-                &format!("bar {number} looks like the last one"),
-            ));
-            let mut other = register(&format!("filler-{number}"));
-            other["department"] = json!(["trader", "hunter", "auditor"][number as usize % 3]);
-            commands.push(other);
-        }
-        engine.send_all(&commands);
-        Mutex::new(engine)
-    });
+    static SMALL: LazyLock<Mutex<Engine>> = LazyLock::new(|| Mutex::new(filled("small")));
     let engine = lock(&SMALL);
     engine.settle();
+    engine
+}
+
+/// The same for one test: what it does to the ledger stops the engine's parts for good.
+pub(crate) fn small_of_its_own() -> Engine {
+    let engine = filled("own");
+    engine.settle();
+    engine
+}
+
+fn filled(name: &str) -> Engine {
+    let engine = Engine::new(name);
+    engine.up();
+    let mut commands = vec![register("filler")];
+    for number in 0..100 {
+        commands.push(bar("filler", number));
+        commands.push(thought(
+            "filler",
+            &format!("bar {number} looks like the last one"),
+        ));
+        let mut other = register(&format!("filler-{number}"));
+        other["department"] = json!(["trader", "hunter", "auditor"][number as usize % 3]);
+        commands.push(other);
+    }
+    engine.send_all(&commands);
     engine
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write as _;
 use std::process::Stdio;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use sovereign_aggregates::AnyEvent;
@@ -16,9 +16,9 @@ use crate::harness::{Engine, root, signal};
 use crate::memory;
 
 const KILLS: u64 = 5;
-const BARS: u64 = 12_154;
+pub(crate) const BARS: u64 = 12_154;
 
-fn market() -> String {
+pub(crate) fn market() -> String {
     root()
         .join("agents/data/stocks.csv.gz")
         .to_str()
@@ -134,9 +134,9 @@ fn five_kills_in_the_middle_leave_ledger_and_topics_equal_and_dense() {
 
 /// The events of each aggregate in their order, thoughts apart: under retries one may come just
 /// before the transition that it was sent with.
-type Story = (usize, Vec<(String, u16, Value)>);
+pub(crate) type Story = (usize, Vec<(String, u16, Value)>);
 
-fn add(stories: &mut BTreeMap<String, Story>, event: &RecordedEvent) {
+pub(crate) fn add(stories: &mut BTreeMap<String, Story>, event: &RecordedEvent) {
     let header = &event.header;
     let key = format!("{}/{}", header.aggregate_type, header.aggregate_id);
     let (thoughts, story) = stories.entry(key).or_default();
@@ -282,7 +282,18 @@ fn a_rebuilt_view_has_the_same_rows() {
     for view in ["trades", "departments"] {
         let before = show(view);
         job.engine.run(&["views", "rebuild", view]).ok();
-        job.engine.settle();
+        // the rows that serve are there all the time, and then they are others
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            assert!(show(view) == before, "{view} differs during a rebuild");
+            let builds = job.engine.run(&["views", "list", "--json"]).ok().lines();
+            let rebuilt =
+                |b: &Value| b["view"] == view && b["role"] == "serving" && b["generation"] != 0;
+            if builds.iter().any(rebuilt) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "still {builds:?}");
+        }
         assert!(show(view) == before, "{view} differs after a rebuild");
     }
 }

@@ -9,12 +9,18 @@
 
 mod addresses;
 mod broker;
+mod cluster;
 mod commands;
 mod contract;
 mod csv;
 mod following;
+mod future;
 mod harness;
+mod import;
+mod import_refusals;
 mod job;
+mod letters;
+mod lies;
 mod lifecycle;
 #[path = "../../../agents/tests/cases/ledger.rs"]
 #[allow(dead_code)]
@@ -22,4 +28,5 @@ mod memory;
 mod offline;
 mod refusals;
 mod secrets;
+mod superuser;
 mod tampering;

@@ -19,7 +19,7 @@ fn tamper(engine: &Engine, sql: &str) {
 
 /// Verification finds the first difference at this position; what it says of it.
 #[track_caller]
-fn found_at(engine: &Engine, args: &[&str], position: u64) -> Value {
+pub(crate) fn found_at(engine: &Engine, args: &[&str], position: u64) -> Value {
     let done = engine.run(&[&["verify", "--json"], args].concat());
     assert_eq!(done.code, 3, "{done:?}");
     let report = done.json();
@@ -43,7 +43,7 @@ fn found_at(engine: &Engine, args: &[&str], position: u64) -> Value {
 }
 
 /// Tampers, looks, and puts everything back from a copy.
-fn with_tampered(engine: &Engine, sql: &str, look: impl FnOnce()) {
+pub(crate) fn with_tampered(engine: &Engine, sql: &str, look: impl FnOnce()) {
     engine.psql(
         "drop table if exists kept_events, kept_head; \
          create table kept_events as select * from ledger.events; \

@@ -1,0 +1,98 @@
+//! What several engines divide among them, and how this one learns its part.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use sovereign_agents::{Duties, LANES};
+use sovereign_kafka::{Assignment, WorkGroup};
+use sovereign_projections::{ProjectorHandle, VIEW_NAMES};
+use sovereign_schemas::Uuid;
+use tokio::sync::watch;
+
+use super::start::unusable;
+use crate::failure::Result;
+use crate::location::write_private;
+
+/// Relaying the ledger's events to Kafka.
+pub(super) const RELAY: &str = "relay";
+/// Ending overdue approvals.
+const EXPIRY: &str = "expiry";
+
+fn lane(lane: usize) -> String {
+    format!("agents-{lane:02}")
+}
+
+fn view(name: &str) -> String {
+    format!("view-{name}")
+}
+
+/// The consumer group of the engines of one ledger.
+pub(super) fn group(ledger: Uuid) -> String {
+    format!("sovereign.engines.{ledger}")
+}
+
+/// All pieces of work, in an order that stays: what is new comes last, as views do.
+pub(super) fn units() -> Vec<String> {
+    let mut all = vec![RELAY.to_owned(), EXPIRY.to_owned()];
+    all.extend((0..LANES).map(lane));
+    all.extend(VIEW_NAMES.iter().map(|name| view(name)));
+    all
+}
+
+fn duties(units: &BTreeSet<String>) -> Duties {
+    Duties {
+        lanes: (0..LANES).filter(|l| units.contains(&lane(*l))).collect(),
+        expiry: units.contains(EXPIRY),
+    }
+}
+
+fn views(units: &BTreeSet<String>) -> BTreeSet<String> {
+    let own = VIEW_NAMES.iter().filter(|name| units.contains(&view(name)));
+    own.map(|name| (*name).to_owned()).collect()
+}
+
+/// Views and agents work on what is assigned, until the group is left.
+pub(super) fn follow(group: &WorkGroup, projector: ProjectorHandle) -> watch::Receiver<Duties> {
+    let mut assigned = group.assigned();
+    let (tell, told) = watch::channel(Duties::default());
+    tokio::spawn(async move {
+        loop {
+            let Assignment { units, .. } = assigned.borrow_and_update().clone();
+            projector.assign(&views(&units));
+            tell.send_replace(duties(&units));
+            if assigned.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    told
+}
+
+/// The name under which the engine of this data folder takes part, made at the first start.
+pub(super) fn engine_id(path: &Path) -> Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => return Ok(text.trim().to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(unusable(&error)),
+    }
+    let id = Uuid::now_v7().to_string();
+    write_private(path, format!("{id}\n").as_bytes()).map_err(|e| unusable(&e))?;
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unit_is_somebodys_and_places_stay() {
+        let all = units();
+        assert_eq!(all[..3], ["relay", "expiry", "agents-00"]);
+        assert_eq!(all[2 + LANES], "view-agents");
+        let every: BTreeSet<String> = all.iter().cloned().collect();
+        assert_eq!(every.len(), all.len());
+        assert_eq!(duties(&every), Duties::all());
+        assert_eq!(views(&every).len(), VIEW_NAMES.len());
+        assert_eq!(duties(&BTreeSet::new()), Duties::default());
+    }
+}
