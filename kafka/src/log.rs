@@ -44,6 +44,8 @@ struct Inner {
 /// One run over the partitions from some cursor on.
 struct Open {
     reader: PartitionReader,
+    /// Where the run began; partitions may begin before it.
+    sought: Position,
     lanes: Vec<Lane>,
     cursor: Position,
     bounds: Vec<Bounds>,
@@ -193,6 +195,7 @@ impl Inner {
         let open = Open {
             reader,
             lanes,
+            sought: after,
             cursor: after,
             bounds,
             failed: None,
@@ -353,10 +356,14 @@ impl Open {
                         cause,
                     });
                 }
-                lane.last = position;
                 lane.ended = false;
                 lane.next_offset = rdkafka::Message::offset(&message) + 1;
-                lane.head = Some(decoded);
+                // out of a transaction that was open when the start was looked for
+                let early = position <= self.sought;
+                lane.last = position;
+                if !early {
+                    lane.head = Some(decoded);
+                }
                 Ok(true)
             }
         }

@@ -88,9 +88,10 @@ pub(crate) fn at_time(
         .collect())
 }
 
-/// For each partition the first offset whose record stands at `position` or later; its end if
-/// there is none. Exact, because positions grow within a partition: a binary search that reads
-/// one record of every partition a round.
+/// For each partition the first offset whose record stands at `position` or later; the end of what
+/// is committed if there is none: there, earlier positions may follow, out of a transaction that
+/// was open. Otherwise exact, because positions grow within a partition: a binary search that
+/// reads one record of every partition a round.
 pub(crate) fn at_position(reader: &PartitionReader, position: Position) -> Result<Vec<i64>, Error> {
     let mut ranges = bounds(&reader.consumer, &reader.partitions)?;
     if position <= Position(1) {

@@ -31,7 +31,7 @@ pub enum Start {
     /// With the first event.
     #[default]
     Beginning,
-    /// With the event at this position, or the first after it.
+    /// With the event at this position, or the first after it, also if it is yet to come.
     Position(Position),
     /// With this offset in every partition; moved into the range that exists.
     Offset(i64),

@@ -131,14 +131,14 @@ fn events_offsets(
     }
 }
 
-/// Commits the start for a group wherever it has committed nothing yet.
+/// Commits the start for a group wherever it has committed nothing yet; gives these partitions.
 ///
 /// The brokers take this only while the group has no members; if it has, the first of them did it.
 pub(crate) fn seed_group(
     builder: &SubscriptionBuilder,
     consumer: &BaseConsumer<Context>,
     partitions: &[TopicPartition],
-) -> Result<(), Error> {
+) -> Result<Vec<TopicPartition>, Error> {
     let explain = |e: &rdkafka::error::KafkaError| consumer.context().explain("group offsets", e);
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for at in partitions {
@@ -158,7 +158,7 @@ pub(crate) fn seed_group(
         .cloned()
         .collect();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(missing);
     }
     let mut seeds = TopicPartitionList::with_capacity(missing.len());
     for (at, offset) in missing.iter().zip(offsets(builder, consumer, &missing)?) {
@@ -175,5 +175,5 @@ pub(crate) fn seed_group(
             _ => return Err(explain(&error)),
         }
     }
-    Ok(())
+    Ok(missing)
 }

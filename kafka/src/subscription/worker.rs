@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{Sender, error::TrySendError};
 use tokio::sync::oneshot;
 
 use super::letters::Letters;
-use super::{Delivery, SubscriptionBuilder, SubscriptionError, start};
+use super::{Delivery, Start, SubscriptionBuilder, SubscriptionError, start};
 use crate::client::{Context, Error};
 use crate::dead_letters::{Letter, Post, Standing};
 use crate::partitions::TopicPartition;
@@ -66,6 +66,8 @@ struct Worker {
     chunks: Sender<Chunk>,
     commands: Receiver<Command>,
     known: HashSet<TopicPartition>,
+    /// Partitions in which the position to begin at has not been reached.
+    early: HashSet<TopicPartition>,
     letters: Option<Letters>,
     /// Nothing is read behind a record that could be neither delivered nor written off.
     failed: bool,
@@ -86,14 +88,19 @@ pub(crate) fn start(
         _ => None,
     };
     let explain = |e: &rdkafka::error::KafkaError| consumer.context().explain("subscribe", e);
-    if builder.group.is_some() {
-        start::seed_group(&builder, &consumer, &partitions)?;
+    let begun = if builder.group.is_some() {
+        let begun = start::seed_group(&builder, &consumer, &partitions)?;
         subscribe(&consumer, &partitions)?;
+        begun
     } else {
         let starts = start::offsets(&builder, &consumer, &partitions)?;
         let list = list(partitions.iter().zip(starts))?;
         consumer.assign(&list).map_err(|e| explain(&e))?;
-    }
+        partitions.clone()
+    };
+    // letters that were given back have no place in the order
+    let early = begun.into_iter().filter(|at| !builder.is_retry(&at.topic));
+    let early = early.collect();
     let known = partitions.into_iter().collect();
     let worker = Worker {
         builder,
@@ -101,6 +108,7 @@ pub(crate) fn start(
         chunks,
         commands,
         known,
+        early,
         letters,
         failed: false,
     };
@@ -210,6 +218,10 @@ impl Worker {
             topic: message.topic().to_owned(),
             partition: message.partition(),
         };
+        if self.is_early(&at, message) {
+            chunk.behind.insert(at, message.offset() + 1);
+            return;
+        }
         let taken = match self.letters.take() {
             None => Ok(self.take_plain(message)),
             Some(mut letters) => {
@@ -228,6 +240,22 @@ impl Worker {
                 chunk.items.push_back(Err(error));
             }
         }
+    }
+
+    /// Whether this stands before the position to begin at. The search for it sees what is
+    /// committed; what was in an open transaction then, or comes later, may stand before it too.
+    fn is_early(&mut self, at: &TopicPartition, message: &BorrowedMessage<'_>) -> bool {
+        let Start::Position(from) = self.builder.start else {
+            return false;
+        };
+        if !self.early.contains(at) {
+            return false;
+        }
+        let early = record::position(message).is_ok_and(|position| position < from);
+        if !early {
+            self.early.remove(at);
+        }
+        early
     }
 
     fn take_plain(

@@ -1,15 +1,17 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use sovereign_kafka::{KafkaLog, KafkaOptions};
+use sovereign_kafka::{KafkaLog, KafkaOptions, Start, Subscription};
 use sovereign_schemas::chain::{self, Head};
 use sovereign_schemas::{
     Cursor, Departments, EventLog, LogError, MemoryLog, Position, RecordedEvent,
 };
 
 use crate::support::{events, kafka_with_topics, relay_all};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn log(kafka: &KafkaOptions) -> KafkaLog {
     KafkaLog::new(kafka.clone(), Departments::default())
@@ -21,6 +23,10 @@ pub(crate) fn write(kafka: &KafkaOptions, events: &[&RecordedEvent]) {
         .set("bootstrap.servers", &kafka.brokers)
         .create()
         .unwrap();
+    send(&producer, kafka, events);
+}
+
+fn send(producer: &BaseProducer, kafka: &KafkaOptions, events: &[&RecordedEvent]) {
     let departments = Departments::default();
     for event in events {
         let header = &event.header;
@@ -52,7 +58,7 @@ pub(crate) fn write(kafka: &KafkaOptions, events: &[&RecordedEvent]) {
             .headers(headers);
         producer.send(record).map_err(|(e, _)| e).unwrap();
     }
-    producer.flush(std::time::Duration::from_secs(10)).unwrap();
+    producer.flush(PATIENCE).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,6 +129,70 @@ async fn any_cursor_and_limit_reads_as_memory_does() {
     );
 }
 
+/// A transaction that is open hides what stands behind it in its partitions, so a search cannot
+/// tell where a position is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_beside_an_open_transaction_shows_nothing_earlier() {
+    let kafka = kafka_with_topics().await;
+    let source = events(300, 24);
+    let open: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &kafka.brokers)
+        .set("transactional.id", kafka.topic("open"))
+        .create()
+        .unwrap();
+    open.init_transactions(PATIENCE).unwrap();
+    open.begin_transaction().unwrap();
+    let (first, rest): (Vec<_>, Vec<_>) = source
+        .iter()
+        .map(|e| &**e)
+        .partition(|e| e.position() <= Position(100));
+    send(&open, &kafka, &first);
+    write(&kafka, &rest);
+    let from = Position(150);
+    let mut log = log(&kafka);
+    let cursor = Cursor::from(Position(from.0 - 1));
+    assert_eq!(log.read(cursor, 10).await.unwrap().0, Vec::new());
+    let mut seen = Subscription::builder(kafka.clone())
+        .start(Start::Position(from))
+        .open()
+        .await
+        .unwrap();
+    let mut group = Subscription::builder(kafka.clone())
+        .group(kafka.topic("group"))
+        .start(Start::Position(from))
+        .open()
+        .await
+        .unwrap();
+    open.commit_transaction(PATIENCE).unwrap();
+    let mut found = Vec::new();
+    let mut at = cursor;
+    until_read(&mut log, &mut at, &mut found, 151).await;
+    assert_eq!(found, (150..=300).collect::<Vec<_>>());
+    for subscription in [&mut seen, &mut group] {
+        let mut found = Vec::new();
+        while found.len() < 151 {
+            let next = tokio::time::timeout(PATIENCE, subscription.next()).await;
+            found.push(next.unwrap().unwrap().event.position().0);
+        }
+        found.sort_unstable();
+        assert_eq!(found, (150..=300).collect::<Vec<_>>());
+    }
+}
+
+async fn until_read(log: &mut KafkaLog, at: &mut Cursor, found: &mut Vec<u64>, count: usize) {
+    let began = Instant::now();
+    while found.len() < count {
+        assert!(
+            began.elapsed() < PATIENCE,
+            "only {} events came",
+            found.len()
+        );
+        let (more, next) = log.read(*at, 1000).await.unwrap();
+        found.extend(more.iter().map(|e| e.position().0));
+        *at = next;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_empty_log_has_no_events() {
     let kafka = kafka_with_topics().await;
@@ -185,7 +255,7 @@ async fn a_repeated_or_foreign_record_is_named() {
         .send(BaseRecord::to(&topic).key("x").payload("{}"))
         .map_err(|(e, _)| e)
         .unwrap();
-    producer.flush(std::time::Duration::from_secs(10)).unwrap();
+    producer.flush(PATIENCE).unwrap();
     let error = read_to_failure(&mut log(&kafka)).await;
     assert!(
         error.contains("dept.trader") && error.contains("offset 0"),
