@@ -40,6 +40,9 @@ up: build
 down:
 	@$(SOVEREIGN) down --data "$(DATA)"
 
+# dozens of brokers that live for seconds each: compiled once and lightly
+test external kills: export KAFKA_JVM_PERFORMANCE_OPTS ?= -XX:+UseSerialGC -XX:TieredStopAtLevel=1
+
 # every test has PostgreSQL and Kafka; the one that crashes PostgreSQL has it for itself
 test: build
 	@$(WITH_SERVERS) cargo test --workspace --locked --test crash

@@ -316,11 +316,18 @@ impl MarketSource for OneFile {
 
 /// The vendored file, or the first `bars` of each instrument in it.
 pub(crate) fn market(bars: Option<usize>) -> Arc<MarketFile> {
-    let bytes = include_bytes!("../../data/stocks.csv.gz");
-    let whole = MarketFile::parse(bytes).unwrap();
-    let Some(bars) = bars else {
-        return Arc::new(whole);
+    let file = match bars {
+        None => MarketFile::parse(VENDORED),
+        Some(bars) => MarketFile::parse(short_csv(bars).as_bytes()),
     };
+    Arc::new(file.unwrap())
+}
+
+const VENDORED: &[u8] = include_bytes!("../../data/stocks.csv.gz");
+
+/// The first `bars` of each instrument in the vendored file, as a file.
+pub(crate) fn short_csv(bars: usize) -> String {
+    let whole = MarketFile::parse(VENDORED).unwrap();
     let mut csv = "Ticker,Date,Open,High,Low,Close,Volume\n".to_owned();
     for (_, series) in whole.iter() {
         for b in series.bars.iter().take(bars) {
@@ -332,7 +339,7 @@ pub(crate) fn market(bars: Option<usize>) -> Arc<MarketFile> {
             );
         }
     }
-    Arc::new(MarketFile::parse(csv.as_bytes()).unwrap())
+    csv
 }
 
 pub(crate) fn runner(

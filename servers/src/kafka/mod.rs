@@ -19,6 +19,8 @@ use crate::supervisor::Server;
 
 /// Version that `dist/kafka/pom.xml` pins.
 pub(crate) const VERSION: &str = "4.3.0";
+/// Replaces the options that choose collector and compiler.
+const JVM_OPTIONS: &str = "KAFKA_JVM_PERFORMANCE_OPTS";
 const FORMAT_LIMIT: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Debug)]
@@ -82,6 +84,8 @@ impl Kafka {
         self.write_properties(&properties, data)?;
         let launch = self
             .java("64m")
+            // it runs for a second: compiling it well would take longer
+            .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
             .args([
                 "kafka.tools.StorageTool",
                 "format",
@@ -127,14 +131,18 @@ impl Server for Kafka {
     fn launch(&self) -> Launch {
         let error_file = self.folder.join("logs/hs_err_%p.log");
         let mut launch = self.java("512m");
-        // Collector settings of Kafka's own start script.
-        let jvm = [
-            "-XX:+UseG1GC".to_owned(),
-            "-XX:MaxGCPauseMillis=20".to_owned(),
-            "-XX:InitiatingHeapOccupancyPercent=35".to_owned(),
+        // The variable of Kafka's own start script, and the collector that it chooses.
+        let chosen = std::env::var(JVM_OPTIONS).unwrap_or_default();
+        let chosen = if chosen.trim().is_empty() {
+            "-XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35"
+        } else {
+            chosen.as_str()
+        };
+        let mut jvm: Vec<String> = chosen.split_whitespace().map(str::to_owned).collect();
+        jvm.extend([
             "-XX:+ExitOnOutOfMemoryError".to_owned(),
             format!("-XX:ErrorFile={}", error_file.display()),
-        ];
+        ]);
         launch.args.splice(0..0, jvm.into_iter().map(Into::into));
         launch.arg("kafka.Kafka").arg(self.properties())
     }

@@ -18,8 +18,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::contract::all;
 use crate::harness::{Done, Engine, bar, binary, register, signal, thought};
-use crate::job::{BARS, add, market};
-use crate::memory;
+use crate::job::{BARS, add, market, undisturbed};
 
 /// A session of the group lasts 6 s; this machine may be busy.
 const TAKE_OVER_MAX: Duration = Duration::from_secs(30);
@@ -476,8 +475,7 @@ fn the_main_job_on_two_engines_with_one_killed_tells_the_undisturbed_story() {
     pair.divided();
     pair.check();
     let events = pair.events();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let undisturbed = runtime.block_on(async { memory::run(&memory::market(None)).await });
+    let undisturbed = undisturbed();
     let (mut found, mut expected) = (BTreeMap::new(), BTreeMap::new());
     for event in &events {
         add(&mut found, event);

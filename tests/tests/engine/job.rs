@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
@@ -12,18 +13,28 @@ use sovereign_event_store::LedgerReader;
 use sovereign_schemas::RecordedEvent;
 
 use crate::contract::all;
-use crate::harness::{Engine, root, signal};
+use crate::harness::{Engine, binary, signal};
 use crate::memory;
 
 const KILLS: u64 = 5;
-pub(crate) const BARS: u64 = 12_154;
+/// Of each instrument in the vendored file, which `make up` takes whole; one of the five has fewer.
+const BARS_EACH: usize = 750;
+pub(crate) const BARS: u64 = 4 * BARS_EACH as u64 + 196;
 
 pub(crate) fn market() -> String {
-    root()
-        .join("agents/data/stocks.csv.gz")
-        .to_str()
-        .unwrap()
-        .to_owned()
+    static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+        // beside the programs of this run, and the same for each
+        let path = binary().with_file_name("test-market.csv");
+        std::fs::write(&path, memory::short_csv(BARS_EACH)).unwrap();
+        path
+    });
+    FILE.to_str().unwrap().to_owned()
+}
+
+/// The same bars, done without a disturbance.
+pub(crate) fn undisturbed() -> Arc<memory::Ledger> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async { memory::run(&memory::market(Some(BARS_EACH))).await })
 }
 
 /// An engine that did the main job, and what `trade` said at its end.
@@ -112,7 +123,7 @@ fn job() -> MutexGuard<'static, Job> {
 fn five_kills_in_the_middle_leave_ledger_and_topics_equal_and_dense() {
     let job = job();
     let head = job.engine.head();
-    assert!(head > 50_000, "{head}");
+    assert!(head > 12_000, "{head}");
     assert_eq!(job.events.len() as u64, head);
     let dense = job
         .events
@@ -156,8 +167,7 @@ pub(crate) fn add(stories: &mut BTreeMap<String, Story>, event: &RecordedEvent) 
 #[test]
 fn a_killed_run_tells_the_stories_of_an_undisturbed_one() {
     let job = job();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let undisturbed = runtime.block_on(async { memory::run(&memory::market(None)).await });
+    let undisturbed = undisturbed();
     let (mut found, mut expected) = (BTreeMap::new(), BTreeMap::new());
     for event in &job.events {
         add(&mut found, event);
@@ -188,7 +198,7 @@ fn no_intent_is_doubled() {
         .collect();
     let unique: BTreeSet<_> = proposed.iter().collect();
     assert_eq!(unique.len(), proposed.len());
-    assert!(proposed.len() > 300, "{}", proposed.len());
+    assert!(proposed.len() > 60, "{}", proposed.len());
     let bars = job
         .events
         .iter()
