@@ -65,6 +65,38 @@ async fn one_command_sent_64_times_at_once_through_two_engines_takes_effect_once
     database.remove().await;
 }
 
+/// More repeats than a batch takes, none of which needs a transaction: the rest must not wait for
+/// one.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_repeats_at_another_engine_are_all_answered() {
+    const COUNT: usize = 400;
+    let database = Database::create().await;
+    let ledgers = [database.open().await, database.open().await];
+    for round in 0..3 {
+        let id = format!("agent-{round}");
+        send(&ledgers[0], &register(&id)).await;
+        // each of an instrument of its own, so that their order does not matter
+        let commands: Vec<_> = (0..COUNT as u32).map(|n| bar(&id, 336 * n)).collect();
+        for (ledger, expected) in [
+            (&ledgers[0], Status::Accepted),
+            (&ledgers[1], Status::Duplicate),
+        ] {
+            let (ledger, commands) = (ledger.clone(), commands.clone());
+            let sending = at_once(COUNT, move |n| {
+                let (ledger, command) = (ledger.clone(), commands[n].clone());
+                async move { send(&ledger, &command).await }
+            });
+            let outcomes = tokio::time::timeout(Duration::from_secs(20), sending).await;
+            for outcome in outcomes.expect("all are answered") {
+                assert_eq!(outcome.status, expected, "{outcome:?}");
+            }
+        }
+    }
+    let head = verified(&ledgers[0].reader()).await.position;
+    assert_eq!(head, Position(3 * (COUNT as u64 + 1)));
+    database.remove().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conflict_costs_only_the_losing_command() {
     let database = Database::create().await;

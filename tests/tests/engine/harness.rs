@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 const COMMAND_LIMIT_S: u32 = 300;
 
 /// Ends the engine and removes its folder when the pipe to it closes, which also happens when this
-/// process is killed. The folder comes in the environment, so that the keeper itself is not found
-/// by who looks for processes of that folder.
+/// process is killed; with `SOVEREIGN_TEST_LOGS` its logs are kept there. The folder comes in the
+/// environment, so that the keeper itself is not found by who looks for processes of that folder.
 const KEEPER: &str = r#"
 trap "" INT TERM HUP
 cat >/dev/null
@@ -24,6 +24,7 @@ timeout 90 "$SOVEREIGN" down --data "$FOLDER" --quiet
 [ -n "$own" ] && kill -9 "$own"
 pid=$(sed -n 's/.*"engine_pid": \([0-9]*\).*/\1/p' "$FOLDER/servers.json")
 [ -n "$pid" ] && kill -9 "$pid"
+[ -n "$SOVEREIGN_TEST_LOGS" ] && cp -r "$FOLDER/logs" "$SOVEREIGN_TEST_LOGS/$(basename "$FOLDER")"
 for _ in $(seq 100); do
     rm -rf "$FOLDER" && break
     sleep 0.3

@@ -91,10 +91,10 @@ fn every_invariant_holds_after_every_step_for_every_seed() {
 
 #[test]
 fn a_seed_gives_the_same_world_each_time() {
-    for seed in [1, 7, 42, 1_000_003] {
+    for seed in (1..=20).chain([2_760, 1_000_003]) {
         let run = || world::run(seed, None, Mode::Kept).map(|s| s.trace);
         let (first, second) = (run().unwrap(), run().unwrap());
-        assert!(first.len() > 20, "seed {seed}: only {} lines", first.len());
+        assert!(first.len() > 10, "seed {seed}: only {} lines", first.len());
         let differs = first.iter().zip(&second).find(|(a, b)| a != b);
         assert_eq!(differs, None, "seed {seed}");
         assert_eq!(first.len(), second.len(), "seed {seed}");
@@ -165,5 +165,6 @@ fn a_flush_that_lies_is_caught() {
 
 #[test]
 fn a_broker_that_acknowledges_and_loses_is_caught() {
-    caught(Sabotage::BrokerAcknowledgesAndLoses);
+    // nobody is told, so it shows only when the topics are held against the ledger
+    assert_eq!(caught(Sabotage::BrokerAcknowledgesAndLoses).1, "healing");
 }

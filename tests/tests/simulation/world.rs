@@ -116,8 +116,8 @@ async fn live(
     let count = state.rng.between(1, 3) as usize;
     let in_flight_max = state.rng.between(1, 2) as usize;
     let callers = state.rng.between(1, 4);
-    let commands = state.rng.between(3, 12);
-    let faults = state.rng.between(2, 9) as usize;
+    let commands = state.rng.between(4, 24);
+    let faults = state.rng.between(2, 10) as usize;
     let world = World::new(state);
     let engines = Engines::default();
     for place in 0..count {
