@@ -42,6 +42,8 @@ down:
 
 # dozens of brokers that live for seconds each: compiled once and lightly
 test external kills: export KAFKA_JVM_PERFORMANCE_OPTS ?= -XX:+UseSerialGC -XX:TieredStopAtLevel=1
+# most of the time they wait for servers
+test external kills: export RUST_TEST_THREADS ?= 4
 
 # every test has PostgreSQL and Kafka; the one that crashes PostgreSQL has it for itself
 test: build

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
+use sovereign_tests::root;
 
 /// Bars of each of two shares that go into the market file, and how many before them are left out:
 /// a stretch in which both traders propose a trade.
@@ -31,10 +32,6 @@ cat >/dev/null
 timeout 90 "$SOVEREIGN" down --data "$HOME_FOLDER/.sovereign" --quiet
 rm -rf "$HOME_FOLDER"
 "#;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
 
 /// A program that cargo built beside this test.
 fn built(name: &str) -> PathBuf {

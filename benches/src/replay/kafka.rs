@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::{Message as _, Offset};
+use rdkafka::Offset;
 use sovereign_kafka::{KafkaLog, KafkaOptions};
 use sovereign_replay::Options;
 use sovereign_schemas::{Departments, EventLog};

@@ -83,6 +83,7 @@ pub(super) fn fold(path: &Path) -> anyhow::Result<Digests> {
             AnyState::Agent(agent) => evolve_agent(agent, &header.event_type, event)?,
             AnyState::Trade(trade) => evolve_trade(trade, &header.event_type, event)?,
             AnyState::Approval(approval) => evolve_approval(approval, &header.event_type, event)?,
+            AnyState::Imported(_) => anyhow::bail!("the sample has no imported aggregates"),
         }
     }
     Ok(digest_of_states(states.into_iter().map(

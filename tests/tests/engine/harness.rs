@@ -44,10 +44,6 @@ pub(crate) fn binary() -> PathBuf {
     path
 }
 
-pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
-
 /// How a command ended.
 #[derive(Debug)]
 pub(crate) struct Done {

@@ -131,7 +131,7 @@ fn a_trace_context_is_outside_of_the_chain_as_documented() {
         engine.run(&["verify", "--indexes"]).ok();
         engine.run(&["verify", "--against", "kafka"]).ok();
     });
-    let formats = std::fs::read_to_string(crate::harness::root().join("docs/FORMATS.md")).unwrap();
+    let formats = std::fs::read_to_string(sovereign_tests::root().join("docs/FORMATS.md")).unwrap();
     assert!(formats.contains("The trace context is outside of the chain"));
 }
 

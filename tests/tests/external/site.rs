@@ -258,7 +258,7 @@ impl Way {
             let mut text = String::new();
             for department in own.iter() {
                 text += &format!(
-                    "[[departments]]\nid = {}\nname = {:?}\n",
+                    "[[departments]]\nid = {}\nname = \"{}\"\n",
                     department.id, department.name
                 );
             }

@@ -64,7 +64,7 @@ async fn the_ledger_behind_its_command_port_keeps_what_the_table_says() {
 
 #[test]
 fn the_page_says_what_the_table_says() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CONTRACT.md");
+    let path = &sovereign_tests::root().join("docs/CONTRACT.md");
     let page = table::page();
     if std::env::var_os("SOVEREIGN_BLESS").is_some() {
         std::fs::write(path, page).unwrap();

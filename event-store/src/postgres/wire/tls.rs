@@ -93,9 +93,9 @@ fn verifier(
 fn file(options: &PgConnectOptions, key: &str) -> Option<String> {
     let url = options.to_url_lossy();
     let mut pairs = url.query_pairs();
-    pairs
-        .find(|(name, _)| name == key)
-        .map(|(_, v)| v.into_owned())
+    let (_, value) = pairs.find(|(name, _)| name == key)?;
+    // sqlx shows a file like this, and content as it is
+    Some(value.strip_prefix("file: ").unwrap_or(&value).to_owned())
 }
 
 fn pem(file: &str) -> Result<Vec<u8>, StoreError> {
@@ -170,5 +170,23 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         let algorithms = &self.provider.signature_verification_algorithms;
         algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_or_its_content_is_found_in_the_options() {
+        let options: PgConnectOptions = "postgres://u@h/d?sslrootcert=/etc/ca%20of%20ours.pem"
+            .parse()
+            .unwrap();
+        let found = file(&options, "sslrootcert");
+        assert_eq!(found.as_deref(), Some("/etc/ca of ours.pem"));
+        assert_eq!(file(&options, "sslcert"), None);
+        let content = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----";
+        let options = options.ssl_client_cert(content);
+        assert_eq!(file(&options, "sslcert").as_deref(), Some(content));
     }
 }
