@@ -17,6 +17,7 @@ use crate::partitions::REQUEST_MAX;
 /// The first look is short, so that a refusal is noticed at once; later ones leave more time to
 /// brokers that are far away.
 const LOOK_FIRST: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(20);
 /// For one step of the handshake that finds out what is wrong with a certificate.
 const HANDSHAKE_STEP_MAX: Duration = Duration::from_secs(1);
 
@@ -64,8 +65,9 @@ pub(crate) fn wait(options: &KafkaOptions, consumer: &BaseConsumer<Context>) -> 
     loop {
         // of a topic that is never there: the answer is small, whatever the cluster holds
         let answer = consumer.fetch_metadata(Some("sovereign.reach"), look);
-        // nothing is assigned, so this only brings what became of the connections
-        while let Some(Err(_)) = consumer.poll(Duration::ZERO) {}
+        // nothing is assigned, so this only brings what became of the connections; without a time
+        // it would bring one line of the client's log, and the refusals wait behind those
+        while let Some(Err(_)) = consumer.poll(POLL) {}
         let Err(error) = answer else { return Ok(()) };
         let refused = consumer.context().refused();
         let refused = refused.or_else(|| {

@@ -123,6 +123,18 @@ impl TransactionalProducer {
         }
     }
 
+    /// What ended the transaction, if that is why a record was not sent: the records say only that
+    /// they were thrown away, and a commit that is not possible says why.
+    fn behind(&self, failed: KafkaError) -> KafkaError {
+        use RDKafkaErrorCode::{PurgeInflight, PurgeQueue};
+        let thrown_away = [Some(PurgeQueue), Some(PurgeInflight)];
+        if !thrown_away.contains(&failed.rdkafka_error_code()) {
+            return failed;
+        }
+        let committed = self.inner.commit_transaction(Duration::from_secs(3));
+        committed.err().unwrap_or(failed)
+    }
+
     /// The cause behind an error: once fenced, calls fail with whatever comes first.
     fn explain(&self, what: &str, error: &KafkaError) -> Error {
         self.inner.poll(Duration::ZERO);
@@ -176,7 +188,7 @@ impl TransactionalPort for TransactionalProducer {
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone();
             if let Some(error) = failed {
-                return Err(self.explain("produce", &error));
+                return Err(self.explain("produce", &self.behind(error)));
             }
             if open == 0 {
                 return Ok(());
