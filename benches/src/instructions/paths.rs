@@ -144,7 +144,8 @@ fn replay_file(count: u64) -> u64 {
         ..Options::default()
     };
     let range = Range::new(None, Some(Position(count))).unwrap();
-    let report = replay(&mut file, range, options, &mut |_| {});
+    let mut progress = |_| {};
+    let report = replay(&mut file, range, options, &mut progress);
     runtime.block_on(report).unwrap().events
 }
 

@@ -142,6 +142,7 @@ impl TransactionalProducer {
             let fatal = KafkaError::Global(code);
             return match Error::kafka(what, &fatal) {
                 Error::Fenced => Error::Fenced,
+                Error::Rights { .. } => self.client.explain(what, &fatal),
                 _ => Error::internal(what, reason),
             };
         }

@@ -145,8 +145,8 @@ fn up_says_how_the_broker_refused() {
     let mut cases = no_entry(&site);
     for (name, says) in [
         ("no-create", "create topic dept.never-made"),
-        ("no-write", "TopicAuthorizationFailed"),
-        ("no-transactions", "TransactionalIdAuthorizationFailed"),
+        ("no-write", "Topic authorization failed"),
+        ("no-transactions", "Transactional Id authorization failed"),
     ] {
         cases.push(Case {
             name,

@@ -17,8 +17,9 @@ use tempfile::TempDir;
 
 use crate::harness::{Done, Engine};
 
-/// What each refusal may take until it is said, with time for a slow machine.
-pub(crate) const LIMIT: Duration = Duration::from_secs(15);
+/// What each refusal may take until it is said, with time for a slow machine, and for the brokers to
+/// miss an engine that was here before.
+pub(crate) const LIMIT: Duration = Duration::from_secs(25);
 /// No process has this number, not even one that runs: it is above the highest.
 const NOBODY: u32 = 4_194_304;
 /// Passwords; none may turn up in any message or log.

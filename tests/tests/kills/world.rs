@@ -214,14 +214,7 @@ impl World {
 
     /// Kills or stops the engine that relays, and waits until the other one does its work.
     async fn replace_relay(&mut self, kind: Kind, topics: &Shown) -> anyhow::Result<Duration> {
-        let mut relaying = None;
-        for (index, engine) in self.handles().iter().enumerate() {
-            let status = engine.status().await.context("no status")?;
-            if status["relay"]["state"] == "running" {
-                relaying = Some(index);
-            }
-        }
-        let victim = relaying.context("no engine relays")?;
+        let victim = self.relaying().await?;
         if kind == Kind::RelayingEngineKilled {
             self.engines[victim].kill();
             self.killed = Some(victim);
@@ -241,6 +234,21 @@ impl World {
             self.engines[victim].signal(Signal::CONT);
         }
         Ok(took)
+    }
+
+    /// The engine that relays, once one does.
+    async fn relaying(&self) -> anyhow::Result<usize> {
+        let began = Instant::now();
+        while began.elapsed() < 3 * TAKE_OVER_MAX {
+            for (index, engine) in self.handles().iter().enumerate() {
+                let status = engine.status().await;
+                if status.is_some_and(|status| status["relay"]["state"] == "running") {
+                    return Ok(index);
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::bail!("no engine relays")
     }
 
     async fn session(&self, name: &str, victim: u64) -> Option<u32> {
