@@ -7,7 +7,6 @@ use super::batch::Tip;
 use super::first::First;
 use super::session::Session;
 use crate::port::{Backend, Database};
-use crate::shared::Shared;
 use crate::{LedgerReader, StoreError};
 
 /// A fresh session, and what the database knows.
@@ -26,12 +25,14 @@ pub(crate) async fn connect(
     previous: Option<&Backend>,
     unknown: &[Uuid],
 ) -> Result<Connected, StoreError> {
+    // before the head is read: what others append meanwhile is followed, and shown, meanwhile
+    let known = reader.shared.flushed();
     let mut opened = reader.database.open(previous, unknown).await?;
     let tip = tip(&*reader.database, opened.head).await?;
     // whatever was found may not be on disk yet, and answers rest on it
     opened.flusher.flush().await?;
     let shared = std::sync::Arc::clone(&reader.shared);
-    rewind_is_refused(&shared, tip.head)?;
+    rewind_is_refused(known, tip.head)?;
     shared.advance(tip.head);
     shared.database_answers();
     let found = opened.known.into_iter();
@@ -70,8 +71,7 @@ pub(crate) async fn tip(database: &dyn Database, head: Head) -> Result<Tip, Stor
 
 /// A database that was put back to an older state must not be written by an engine that has
 /// already shown newer events.
-fn rewind_is_refused(shared: &Shared, found: Head) -> Result<(), StoreError> {
-    let known = shared.flushed();
+fn rewind_is_refused(known: Head, found: Head) -> Result<(), StoreError> {
     if found.position >= known.position {
         return Ok(());
     }

@@ -21,6 +21,9 @@ use crate::topics::names;
 const POLL: Duration = Duration::from_millis(100);
 /// How often the brokers are asked who does what.
 const DESCRIBE_EVERY: Duration = Duration::from_secs(3);
+/// So often in a row the brokers may say that this engine is no member, although it is one as far
+/// as it knows.
+const MISSING_MAX: u32 = 2;
 /// Before a member that failed is replaced by a new one.
 const REJOIN_PAUSE: Duration = Duration::from_secs(1);
 
@@ -230,13 +233,16 @@ fn run(weak: &Weak<Shared>, stopped: &watch::Receiver<bool>) {
     let mut instance = first.options.engine.clone();
     drop(first);
     while !is_over(stopped) {
+        let mut rename = false;
         let Some(shared) = weak.upgrade() else { return };
         match connect(&shared, &instance) {
             Ok(member) => {
                 let member = Arc::new(member);
                 shared.state().member = Some(Arc::clone(&member));
                 drop(shared);
-                serve(weak, &member, stopped);
+                if serve(weak, &member, stopped) == Over::Renamed {
+                    rename = true;
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "group of engines cannot be joined");
@@ -252,8 +258,10 @@ fn run(weak: &Weak<Shared>, stopped: &watch::Receiver<bool>) {
             return;
         }
         shared.lost();
-        // somebody else has the name, as after a copy of a data folder
-        instance = format!("{}-{}", shared.options.engine, Uuid::now_v7().simple());
+        if rename {
+            // somebody else has the name, as after a copy of a data folder
+            instance = format!("{}-{}", shared.options.engine, Uuid::now_v7().simple());
+        }
         drop(shared);
         std::thread::sleep(REJOIN_PAUSE);
     }
@@ -295,22 +303,43 @@ fn connect(shared: &Arc<Shared>, instance: &str) -> Result<Member, Error> {
     Ok(member)
 }
 
+/// Why a member is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Stopped,
+    /// It goes on under another name.
+    Renamed,
+    /// It is out of the group and does not come back by itself.
+    Stuck,
+}
+
 /// Until it is over, or the member cannot go on.
-fn serve(weak: &Weak<Shared>, member: &Member, stopped: &watch::Receiver<bool>) {
+fn serve(weak: &Weak<Shared>, member: &Member, stopped: &watch::Receiver<bool>) -> Over {
     let mut described: Option<Instant> = None;
+    let began = Instant::now();
+    let mut missing = 0;
     while !is_over(stopped) {
         let polled = member.poll(POLL);
-        let Some(shared) = weak.upgrade() else { return };
+        let Some(shared) = weak.upgrade() else {
+            return Over::Stopped;
+        };
         if let Some(Err(error)) = polled {
             shared.state().problem =
                 Some(member.context().client.explain("group", &error).problem());
         }
         if let Some((code, reason)) = member.client().fatal_error() {
             tracing::error!(?code, reason, "membership in the group of engines ended");
-            return;
+            return Over::Renamed;
         }
-        if shared.state().outside_since.is_some() {
+        let outside_since = shared.state().outside_since;
+        if let Some(since) = outside_since {
             described = None;
+            // the library may wait for something that does not come any more
+            let patience = shared.options.session_timeout * 2;
+            if since.max(began).elapsed() > patience {
+                tracing::warn!("group of engines is joined anew: it did not let this engine in");
+                return Over::Stuck;
+            }
             continue;
         }
         match member.assignment() {
@@ -322,19 +351,34 @@ fn serve(weak: &Weak<Shared>, member: &Member, stopped: &watch::Receiver<bool>) 
         }
         if described.is_none_or(|at| at.elapsed() > DESCRIBE_EVERY) {
             described = Some(Instant::now());
-            describe(&shared, member);
+            missing = if describe(&shared, member) {
+                0
+            } else {
+                missing + 1
+            };
+            if missing >= MISSING_MAX {
+                tracing::warn!("group of engines is joined anew: it has lost this engine");
+                return Over::Stuck;
+            }
         }
     }
+    Over::Stopped
 }
 
-fn describe(shared: &Shared, member: &Member) {
+/// False if the brokers say that this engine is no member.
+fn describe(shared: &Shared, member: &Member) -> bool {
     match describe::members(member, &shared.group(), &shared.topic()) {
         Ok(members) => {
+            let counted = members.contains_key(&shared.options.engine);
             let engines = members
                 .into_iter()
                 .map(|(engine, own)| (engine, shared.names(&own)));
             shared.state().engines = engines.collect();
+            counted
         }
-        Err(error) => tracing::debug!(%error, "group of engines cannot be described"),
+        Err(error) => {
+            tracing::debug!(%error, "group of engines cannot be described");
+            true
+        }
     }
 }
