@@ -65,7 +65,7 @@ fn settings(durability: Durability) -> String {
     };
     // a process that was stopped in the middle of a transaction must not lock out the others
     format!(
-        "set synchronous_commit = {commit}; set idle_in_transaction_session_timeout = '15s'; \
+        "set synchronous_commit = {commit}; set idle_in_transaction_session_timeout = '5s'; \
          set default_transaction_isolation = 'read committed'; set jit = off; \
          set enable_seqscan = off; set plan_cache_mode = force_generic_plan"
     )

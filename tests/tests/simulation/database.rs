@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::kernel::{Lost, Process, Server, State};
 
 /// `idle_in_transaction_session_timeout` of the writing session.
-const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(15);
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(crate) struct SimulatedDatabase {
