@@ -36,6 +36,8 @@ use writers::Ledgerwork;
 const ROUNDS: u64 = 25;
 /// Both engines are green again so soon after the last healing.
 const GREEN_WITHIN: Duration = Duration::from_secs(60);
+/// Followers are told to end, and have ended after this.
+const FOLLOWERS_END: Duration = Duration::from_millis(300);
 /// Health says so soon that something stands still; and the samples are 0.1 s apart.
 const RED_WITHIN: Duration = Duration::from_millis(10_200);
 /// All rows of all views are folded again in each such round, and at the end.
@@ -126,32 +128,39 @@ async fn run(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
         watchers,
         world,
     };
-    let rounds = match number("SOVEREIGN_KILLS_ROUND") {
-        Some(round) => round..round + 1,
-        None => 0..number("SOVEREIGN_KILLS").unwrap_or(ROUNDS),
-    };
-    let last = rounds.end - 1;
-    for number in rounds {
-        let faults = plan::round(report.seed, number, &report.left_out);
-        let kinds: Vec<Kind> = faults.iter().map(|fault| fault.kind).collect();
-        let round = kills.round(number, &faults, number == last).await;
-        report.acknowledged = kills.work.count();
-        report.events = kills.checker.head();
-        report.losses = kills.checker.losses;
-        report.duplicates = kills
-            .watchers
-            .duplicates
-            .load(std::sync::atomic::Ordering::SeqCst);
-        let round = round.with_context(|| format!("round {number} {kinds:?}"))?;
-        println!("{}", serde_json::to_string(&round)?);
-        report.rounds.push(round);
-    }
+    let done = kills.rounds(report).await;
+    // also after a failure: followers wait for a database that is gone
     kills.work.stop();
     kills.watchers.stop();
-    Ok(())
+    tokio::time::sleep(FOLLOWERS_END).await;
+    done
 }
 
 impl Kills {
+    async fn rounds(&mut self, report: &mut Report) -> anyhow::Result<()> {
+        let rounds = match number("SOVEREIGN_KILLS_ROUND") {
+            Some(round) => round..round + 1,
+            None => 0..number("SOVEREIGN_KILLS").unwrap_or(ROUNDS),
+        };
+        let last = rounds.end - 1;
+        for number in rounds {
+            let faults = plan::round(report.seed, number, &report.left_out);
+            let kinds: Vec<Kind> = faults.iter().map(|fault| fault.kind).collect();
+            let round = self.round(number, &faults, number == last).await;
+            report.acknowledged = self.work.count();
+            report.events = self.checker.head();
+            report.losses = self.checker.losses;
+            report.duplicates = self
+                .watchers
+                .duplicates
+                .load(std::sync::atomic::Ordering::SeqCst);
+            let round = round.with_context(|| format!("round {number} {kinds:?}"))?;
+            println!("{}", serde_json::to_string(&round)?);
+            report.rounds.push(round);
+        }
+        Ok(())
+    }
+
     async fn round(&mut self, number: u64, faults: &[Fault], last: bool) -> anyhow::Result<Round> {
         let began = Instant::now();
         let from = self.checker.head();
