@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::metadata::Metadata;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore};
@@ -34,27 +35,42 @@ fn consumer(options: &KafkaOptions) -> Result<BaseConsumer<Context>, Error> {
         .map_err(|e| Error::kafka("consumer", &e))
 }
 
-/// The first of these topics that is not there, or that we may not see.
-pub(crate) fn missing(options: &KafkaOptions, names: &[String]) -> Result<Option<String>, Error> {
+/// Waits until a broker shows each of these topics: what the controller has created, the brokers
+/// learn a moment later. Gives the first topic that is still not there after this long, or that we
+/// may not see.
+pub(crate) fn missing(
+    options: &KafkaOptions,
+    names: &[String],
+    wait: Duration,
+) -> Result<Option<String>, Error> {
+    let consumer = consumer(options)?;
+    let deadline = Instant::now() + wait;
     for name in names {
-        if partitions(options, name)? == 0 {
-            return Ok(Some(name.clone()));
+        while count(&metadata(&consumer, name)?) == 0 {
+            if Instant::now() >= deadline {
+                return Ok(Some(name.clone()));
+            }
+            // waits; nothing is assigned, so no record can come
+            let _ = consumer.poll(POLL);
         }
     }
     Ok(None)
 }
 
+fn count(found: &Metadata) -> usize {
+    let counts = found.topics().iter().map(|topic| topic.partitions().len());
+    counts.sum()
+}
+
+fn metadata(consumer: &BaseConsumer<Context>, name: &str) -> Result<Metadata, Error> {
+    consumer
+        .fetch_metadata(Some(name), REQUEST_MAX)
+        .map_err(|e| consumer.context().explain("metadata", &e))
+}
+
 /// How many partitions a topic has; none if it is not there, or if we may not see it.
 pub(crate) fn partitions(options: &KafkaOptions, name: &str) -> Result<usize, Error> {
-    let consumer = consumer(options)?;
-    let found = consumer
-        .fetch_metadata(Some(name), REQUEST_MAX)
-        .map_err(|e| consumer.context().explain("metadata", &e))?;
-    Ok(found
-        .topics()
-        .iter()
-        .map(|topic| topic.partitions().len())
-        .sum())
+    Ok(count(&metadata(&consumer(options)?, name)?))
 }
 
 /// Returns once a broker has answered, or all have refused, or after [`REQUEST_MAX`].

@@ -63,14 +63,15 @@ pub struct TopicsReport {
 type Config = &'static [(&'static str, &'static str)];
 
 /// Creates what is missing of the departments' topics, `commands`, `commands.reply`, the three
-/// topics of dead letters and the relay's checkpoint topic. Safe to repeat.
+/// topics of dead letters and the relay's checkpoint topic, and returns once the brokers show all
+/// of them: a subscription opened earlier would read those that happen to be shown. Safe to repeat.
 ///
 /// Events stay for ever (`retention.ms=-1`): a topic is a copy that the ledger can be compared
 /// with.
 ///
 /// # Errors
-/// [`Error::Unreachable`], [`Error::Tls`], [`Error::Auth`]; [`Error::Rights`] or
-/// [`Error::Internal`] naming the topic.
+/// [`Error::Unreachable`], [`Error::Tls`], [`Error::Auth`]; [`Error::TopicMissing`],
+/// [`Error::Rights`] or [`Error::Internal`] naming the topic.
 pub async fn ensure_topics(
     options: &KafkaOptions,
     departments: &Departments,
@@ -141,22 +142,33 @@ pub async fn ensure_topics(
             Err((name, code)) => return Err(refused(&context, &name, code)),
         }
     }
-    if not_allowed.is_empty() {
-        return Ok(report);
+    let seen: Vec<String> = report
+        .created
+        .iter()
+        .chain(&report.existing)
+        .cloned()
+        .collect();
+    let wait = settings.timeout;
+    if let Some(name) = missing(options, seen, wait).await? {
+        return Err(Error::TopicMissing(name));
     }
     // who may not create is told so also about topics that are there, which is all we need
-    let (options, asked) = (options.clone(), not_allowed.clone());
-    let missing = tokio::task::spawn_blocking(move || reach::missing(&options, &asked));
-    match missing
-        .await
-        .map_err(|e| Error::internal("metadata", e))??
-    {
-        Some(name) => Err(refused(&context, &name, Code::TopicAuthorizationFailed)),
-        None => {
-            report.existing.append(&mut not_allowed);
-            Ok(report)
-        }
+    if let Some(name) = missing(options, not_allowed.clone(), Duration::ZERO).await? {
+        return Err(refused(&context, &name, Code::TopicAuthorizationFailed));
     }
+    report.existing.append(&mut not_allowed);
+    Ok(report)
+}
+
+async fn missing(
+    options: &KafkaOptions,
+    names: Vec<String>,
+    wait: Duration,
+) -> Result<Option<String>, Error> {
+    let options = options.clone();
+    tokio::task::spawn_blocking(move || reach::missing(&options, &names, wait))
+        .await
+        .map_err(|e| Error::internal("metadata", e))?
 }
 
 fn refused(context: &Context, name: &str, code: Code) -> Error {
