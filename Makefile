@@ -42,19 +42,22 @@ down:
 
 # dozens of brokers that live for seconds each: compiled once and lightly
 test external kills: export KAFKA_JVM_PERFORMANCE_OPTS ?= -XX:+UseSerialGC -XX:TieredStopAtLevel=1
+CLASSES = classes=$$(tools/kafka-classes $(WITH_SERVERS)) && \
+	export KAFKA_JVM_PERFORMANCE_OPTS="$$KAFKA_JVM_PERFORMANCE_OPTS -XX:SharedArchiveFile=$$classes"
 # most of the time they wait for servers
 test external kills: export RUST_TEST_THREADS ?= 4
 
 # every test has PostgreSQL and Kafka; the one that crashes PostgreSQL has it for itself
 test: build
 	@$(WITH_SERVERS) cargo test --workspace --locked --test crash
-	@$(WITH_SERVERS) cargo test --workspace --locked --no-fail-fast
+	@$(CLASSES) && $(WITH_SERVERS) cargo test --workspace --locked --no-fail-fast
+	@$(CLASSES) && cargo test --workspace --locked --test kills
 
 external: build
-	@cargo test --workspace --locked --test external
+	@$(CLASSES) && cargo test --workspace --locked --test external
 
 kills: build
-	@cargo test --workspace --locked --test kills
+	@$(CLASSES) && cargo test --workspace --locked --test kills
 
 lint:
 	@cargo fmt --all --check

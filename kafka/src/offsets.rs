@@ -55,6 +55,14 @@ fn ask_offsets(
         .collect()
 }
 
+/// Last stable offsets, all partitions in one request.
+pub(crate) fn ends(
+    consumer: &BaseConsumer<Context>,
+    partitions: &[TopicPartition],
+) -> Result<Vec<i64>, Error> {
+    ask_offsets(consumer, partitions, LATEST)
+}
+
 /// First and last stable offsets, all partitions in two requests.
 pub(crate) fn bounds(
     consumer: &BaseConsumer<Context>,

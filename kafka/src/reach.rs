@@ -27,7 +27,8 @@ pub(crate) fn check(options: &KafkaOptions) -> Result<(), Error> {
     wait(options, &consumer(options)?)
 }
 
-fn consumer(options: &KafkaOptions) -> Result<BaseConsumer<Context>, Error> {
+/// A consumer without a group that only asks.
+pub(crate) fn consumer(options: &KafkaOptions) -> Result<BaseConsumer<Context>, Error> {
     let mut config = options.config()?;
     config
         .set("group.id", options.topic("sovereign.reader"))

@@ -126,6 +126,8 @@ codes! {
     VerificationDifference = "verification-difference", 3, "keep both copies, find out who changed one, restore from a good one";
     /// A topic that has more than the ledger.
     TopicAhead = "topic-ahead", 3, "restore the newer ledger, or point the engine at fresh topics; nothing was overwritten";
+    /// What the relay has committed and readers do not see.
+    EventsHidden = "events-hidden", 5, "end the open transaction on that partition; the next events there may do it";
     /// Topic and ledger disagree.
     LedgerDiverged = "ledger-diverged", 3, "run sovereign verify on both; restore the right one";
     /// Bytes that are no event.

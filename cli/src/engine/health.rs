@@ -57,7 +57,9 @@ impl Parts {
             RelayState::Stopped {
                 problem: Some(problem),
             } => problem.clone(),
-            _ => Problem::new(ErrorCode::BrokerUnreachable, "relay makes no progress"),
+            _ => health.hidden.clone().unwrap_or_else(|| {
+                Problem::new(ErrorCode::BrokerUnreachable, "relay makes no progress")
+            }),
         };
         failed(
             health.healthy,

@@ -7,10 +7,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::LedgerProbe;
+use super::port::RelayPort;
+use super::visible::Visible;
 use crate::telemetry::Lag;
 
 /// How often the ledger's head is looked at, for the lag.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often readers' view is looked at: each look is a request to the brokers.
+const LOOK_AT_READERS_EVERY: Duration = Duration::from_secs(1);
 
 /// What the relay is doing.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -49,7 +53,10 @@ pub struct RelayHealth {
     pub head: Position,
     /// How many events are still to be relayed.
     pub lag: u64,
-    /// False if it was stopped by a problem, or has made no progress for a while with a lag.
+    /// Set if readers do not see what was committed a while ago.
+    pub hidden: Option<Problem>,
+    /// False if it was stopped by a problem, has made no progress for a while with a lag, or what
+    /// it has committed is hidden.
     pub healthy: bool,
 }
 
@@ -68,6 +75,7 @@ pub(crate) struct Shared {
     position: AtomicU64,
     head: AtomicU64,
     red_after: Duration,
+    pub(crate) visible: Visible,
 }
 
 impl std::fmt::Debug for Shared {
@@ -88,6 +96,7 @@ impl Shared {
             position: AtomicU64::new(0),
             head: AtomicU64::new(0),
             red_after,
+            visible: Visible::default(),
         }
     }
 
@@ -160,12 +169,36 @@ impl Shared {
             },
         };
         let failed = matches!(state, RelayState::Stopped { problem: Some(_) });
+        let hidden = self.visible.problem();
         RelayHealth {
             state,
             position,
             head,
             lag,
-            healthy: !stuck && !failed,
+            healthy: !stuck && !failed && hidden.is_none(),
+            hidden,
+        }
+    }
+}
+
+/// Keeps what readers see current, until stopped.
+pub(crate) async fn follow_readers(
+    shared: Arc<Shared>,
+    port: Arc<dyn RelayPort>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    loop {
+        let (unseen, asked) = (shared.visible.unseen(), Instant::now());
+        // brokers that do not answer just now show in the lag
+        if !unseen.is_empty()
+            && let Ok(ends) = port.ends(&unseen).await
+        {
+            shared.visible.saw(&unseen, &ends, asked);
+        }
+        let pause = LOOK_AT_READERS_EVERY;
+        let over = tokio::time::timeout(pause, stopped.wait_for(|stop| *stop)).await;
+        if over.is_ok() {
+            return;
         }
     }
 }

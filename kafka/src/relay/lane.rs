@@ -67,8 +67,9 @@ impl Lane {
                 self.producer.abort().await;
                 return Ok(());
             }
-            self.producer.commit().await?;
+            let written = self.producer.commit().await?;
             self.shared.advanced(head.position);
+            self.shared.visible.committed(written);
             Relayed {
                 position: head.position,
                 events: events.len(),

@@ -15,6 +15,7 @@ pub mod port;
 mod producer;
 mod session;
 mod standby;
+mod visible;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,10 +148,13 @@ impl Relay {
             shared: Arc::clone(&shared),
             stopped: stopped.clone(),
         };
+        let (readers, port) = (Arc::clone(&shared), Arc::clone(&session.port));
+        let readers = tokio::spawn(health::follow_readers(readers, port, stopped.clone()));
         let watcher = tokio::spawn(health::follow(Arc::clone(&shared), ledger, stopped));
         let task = tokio::spawn(async move {
             run(session, tail).await;
             watcher.abort();
+            readers.abort();
         });
         RelayHandle {
             shared,

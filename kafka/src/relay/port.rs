@@ -34,6 +34,12 @@ pub trait RelayPort: Send + Sync {
     /// [`Error::Unreachable`] and the like.
     async fn last_event(&self, departments: &Departments) -> Result<LastEvent, Error>;
 
+    /// The offset on each of these partitions before which a read-committed consumer sees all.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] and the like.
+    async fn ends(&self, written: &[Written]) -> Result<Vec<i64>, Error>;
+
     /// Takes over a transactional id: whoever held it is fenced, and what it left open is aborted
     /// (or its commit completed) when this returns.
     ///
@@ -71,12 +77,12 @@ pub trait TransactionalPort: Send {
     /// If a record was not taken.
     async fn flush(&mut self) -> Result<(), Error>;
 
-    /// Commits; [`Self::flush`] comes first. After an error the outcome is unknown: the next
-    /// take-over settles it.
+    /// Commits; [`Self::flush`] comes first. Gives where the transaction ends on each partition.
+    /// After an error the outcome is unknown: the next take-over settles it.
     ///
     /// # Errors
     /// [`Error::Fenced`] and the like.
-    async fn commit(&mut self) -> Result<(), Error>;
+    async fn commit(&mut self) -> Result<Vec<Written>, Error>;
 
     /// Best effort, so that readers need not wait until the brokers lose patience.
     async fn abort(&mut self);
@@ -103,6 +109,17 @@ pub enum Outgoing<'a> {
         /// JSON.
         value: &'a [u8],
     },
+}
+
+/// The last record of a transaction on one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Topic, with its namespace.
+    pub topic: String,
+    /// Its partition, from 0.
+    pub partition: i32,
+    /// The record's offset.
+    pub offset: i64,
 }
 
 /// The last event on all topics.

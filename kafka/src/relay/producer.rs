@@ -1,15 +1,16 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use super::RelayOptions;
-use super::port::{Outgoing, TransactionalPort};
+use super::port::{Outgoing, TransactionalPort, Written};
 use crate::client::{Context, Error};
 use crate::topics::RECORD_BYTES_MAX;
 use crate::{checkpoint, record};
@@ -17,11 +18,41 @@ use crate::{checkpoint, record};
 /// Pause between two looks at what the brokers answered: short beside a round trip.
 const SERVE_PAUSE: Duration = Duration::from_micros(300);
 
-/// Keeps the first delivery failure, which a transaction must not be committed over.
+/// A transaction that takes longer may have waited for brokers that were away: their controller
+/// takes the partitions from a broker that is silent for 9 s (`broker.session.timeout.ms`).
+const STALL: Duration = Duration::from_secs(3);
+/// For so long all partitions must have a leader before a transaction is committed behind a stall:
+/// see [`super::visible`].
+const STEADY: Duration = Duration::from_secs(2);
+const STEADY_LOOK: Duration = Duration::from_millis(100);
+
+/// What became of the records of one transaction.
+#[derive(Default)]
+struct Delivered {
+    /// The first failure, which a transaction must not be committed over.
+    failed: Option<KafkaError>,
+    written: Vec<Written>,
+}
+
+impl Delivered {
+    fn put(&mut self, topic: &str, partition: i32, offset: i64) {
+        // a few partitions, and mostly the one of the record before
+        let same = |w: &&mut Written| w.partition == partition && w.topic == topic;
+        match self.written.iter_mut().rev().find(same) {
+            Some(written) => written.offset = written.offset.max(offset),
+            None => self.written.push(Written {
+                topic: topic.to_owned(),
+                partition,
+                offset,
+            }),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Deliveries {
     client: Context,
-    failed: Arc<Mutex<Option<KafkaError>>>,
+    delivered: Arc<Mutex<Delivered>>,
 }
 
 impl ClientContext for Deliveries {
@@ -38,18 +69,26 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.get_or_insert_with(|| error.clone());
+        let mut delivered = lock(&self.delivered);
+        match result {
+            Ok(record) => delivered.put(record.topic(), record.partition(), record.offset()),
+            Err((error, _)) => {
+                delivered.failed.get_or_insert_with(|| error.clone());
+            }
         }
     }
+}
+
+fn lock(delivered: &Mutex<Delivered>) -> MutexGuard<'_, Delivered> {
+    delivered.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One of the two transactional producers. Its calls block.
 pub(crate) struct TransactionalProducer {
     inner: BaseProducer<Deliveries>,
     client: Context,
-    failed: Arc<Mutex<Option<KafkaError>>>,
+    delivered: Arc<Mutex<Delivered>>,
+    began: Instant,
     /// For one step: a bit less than the brokers' own patience with the transaction.
     patience: Duration,
 }
@@ -78,14 +117,15 @@ impl TransactionalProducer {
             client: Context::of(&options.kafka),
             ..Deliveries::default()
         };
-        let (client, failed) = (context.client.clone(), Arc::clone(&context.failed));
+        let (client, delivered) = (context.client.clone(), Arc::clone(&context.delivered));
         let inner: BaseProducer<Deliveries> = config
             .create_with_context(context)
             .map_err(|e| Error::kafka("producer", &e))?;
         let producer = Self {
             inner,
             client,
-            failed,
+            delivered,
+            began: Instant::now(),
             patience,
         };
         let asked = producer.inner.init_transactions(patience);
@@ -135,6 +175,43 @@ impl TransactionalProducer {
         committed.err().unwrap_or(failed)
     }
 
+    /// Waits until the partitions written to have kept their leaders for a while.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "each lane has a thread of its own"
+    )]
+    fn steady(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + self.patience;
+        let mut since = Instant::now();
+        while since.elapsed() < STEADY {
+            std::thread::sleep(STEADY_LOOK);
+            let topics: BTreeSet<String> = lock(&self.delivered)
+                .written
+                .iter()
+                .map(|written| written.topic.clone())
+                .collect();
+            let led = topics.iter().all(|topic| self.led(topic));
+            if !led {
+                since = Instant::now();
+            }
+            if since > deadline {
+                let late = KafkaError::Flush(RDKafkaErrorCode::LeaderNotAvailable);
+                return Err(self.explain("commit", &late));
+            }
+        }
+        Ok(())
+    }
+
+    fn led(&self, topic: &str) -> bool {
+        let found = self.inner.client().fetch_metadata(Some(topic), STEADY);
+        found.is_ok_and(|found| {
+            let topics = found.topics().iter();
+            topics
+                .flat_map(|topic| topic.partitions())
+                .all(|partition| partition.leader() >= 0)
+        })
+    }
+
     /// The cause behind an error: once fenced, calls fail with whatever comes first.
     fn explain(&self, what: &str, error: &KafkaError) -> Error {
         self.inner.poll(Duration::ZERO);
@@ -153,6 +230,8 @@ impl TransactionalProducer {
 #[async_trait]
 impl TransactionalPort for TransactionalProducer {
     fn begin(&mut self) -> Result<(), Error> {
+        self.began = Instant::now();
+        lock(&self.delivered).written.clear();
         self.inner
             .begin_transaction()
             .map_err(|e| self.explain("begin", &e))
@@ -183,11 +262,7 @@ impl TransactionalPort for TransactionalProducer {
         let deadline = Instant::now() + self.patience;
         loop {
             let open = self.inner.in_flight_count();
-            let failed = self
-                .failed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
+            let failed = lock(&self.delivered).failed.clone();
             if let Some(error) = failed {
                 return Err(self.explain("produce", &self.behind(error)));
             }
@@ -202,12 +277,15 @@ impl TransactionalPort for TransactionalProducer {
         }
     }
 
-    async fn commit(&mut self) -> Result<(), Error> {
+    async fn commit(&mut self) -> Result<Vec<Written>, Error> {
+        if self.began.elapsed() > STALL {
+            self.steady()?;
+        }
         let mut tries = 0;
         loop {
             tries += 1;
             match self.inner.commit_transaction(self.patience) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(std::mem::take(&mut lock(&self.delivered).written)),
                 Err(KafkaError::Transaction(error)) if error.is_retriable() && tries < 3 => {}
                 Err(error) => return Err(self.explain("commit", &error)),
             }

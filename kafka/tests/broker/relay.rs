@@ -6,6 +6,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::message::{Headers, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use sovereign_kafka::{KafkaOptions, RelayOptions, RelayState};
 use sovereign_schemas::{ErrorCode, Position};
 
@@ -233,6 +234,42 @@ async fn brokers_that_are_away_turn_health_red_and_are_named() {
     };
     assert_eq!(problem.code, ErrorCode::BrokerUnreachable);
     relay.stop().await;
+}
+
+/// Whatever holds a partition's readers back: here a transaction that somebody leaves open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_readers_do_not_see_turn_health_red_until_they_do() {
+    let kafka = kafka_with_topics().await;
+    let mine = events(300, 11);
+    let topic = kafka.topic("dept.trader");
+    let open: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &kafka.brokers)
+        .set("transactional.id", kafka.topic("somebody"))
+        .create()
+        .unwrap();
+    let wait = Duration::from_secs(10);
+    open.init_transactions(wait).unwrap();
+    open.begin_transaction().unwrap();
+    for partition in 0..3 {
+        let record = BaseRecord::<(), [u8]>::to(&topic).partition(partition);
+        open.send(record.payload(b"left open")).unwrap();
+    }
+    open.flush(wait).unwrap();
+
+    let (ledger, _tell) = Ledger::new(mine);
+    let relay = start(&kafka, &ledger);
+    until("all committed", 30, || relay.health().position.0 == 300).await;
+    until("red", 15, || !relay.health().healthy).await;
+    let health = relay.health();
+    assert_eq!(health.lag, 0);
+    let problem = health.hidden.unwrap();
+    assert_eq!(problem.code, ErrorCode::EventsHidden);
+    assert!(problem.message.contains(&topic), "{problem}");
+
+    open.abort_transaction(wait).unwrap();
+    until("green", 15, || relay.health().healthy).await;
+    relay.stop().await;
+    assert_exactly(&kafka, 300);
 }
 
 /// Insert to read-committed consumer at 5,000 events/s; prints percentiles.

@@ -41,13 +41,7 @@ fn search(folder: &Path, needles: &[&str], found: &mut Vec<String>) -> u64 {
             };
             bytes += content.len() as u64;
             for needle in needles {
-                let finder = needle.as_bytes();
-                // the first byte decides fast
-                let hit = content
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, b)| **b == finder[0])
-                    .any(|(at, _)| content[at..].starts_with(finder));
+                let hit = memchr::memmem::find(&content, needle.as_bytes()).is_some();
                 if hit {
                     found.push(format!("{needle} in {}", path.display()));
                 }
