@@ -27,8 +27,9 @@ pub(super) async fn case(
         let (ledger, tell) = Memory::new(Arc::clone(events), HISTORY);
         let first = running(&kafka, &ledger).await?;
         until(120, || first.health().position.0 == HISTORY).await?;
-        // ends as a crash would: the transactional ids stay taken
-        drop(first);
+        // the transactional ids stay taken, as after a crash; one that only was told to stop would
+        // still relay what comes now
+        first.stop().await;
         tell.send_replace(HISTORY + 1_000);
         let watched = kafka.clone();
         let seen = std::thread::spawn(move || -> anyhow::Result<Instant> {

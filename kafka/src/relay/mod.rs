@@ -60,7 +60,8 @@ pub struct RelayOptions {
     pub kafka: KafkaOptions,
     /// How missing topics are created.
     pub topics: TopicSettings,
-    /// Most events in one transaction; 5,000 by default.
+    /// Most events in one transaction; 20,000 by default: each transaction costs the brokers a
+    /// marker on every partition, whatever is in it.
     pub batch_events_max: usize,
     /// Most payload bytes in one transaction, if it is more than one event; 8 MiB by default.
     pub batch_bytes_max: usize,
@@ -84,7 +85,7 @@ impl RelayOptions {
         Self {
             kafka,
             topics: TopicSettings::default(),
-            batch_events_max: 5000,
+            batch_events_max: 20_000,
             batch_bytes_max: 8 << 20,
             transaction_timeout: Duration::from_secs(30),
             red_after: Duration::from_secs(8),
