@@ -91,9 +91,8 @@ impl Visible {
         let hidden = |mark: &Mark| mark.missed && mark.since.elapsed() > HIDDEN_MAX;
         let ((topic, partition), mark) = marks.iter().find(|(_, mark)| hidden(mark))?;
         let since = mark.since.elapsed().as_secs();
-        let message = format!(
-            "readers do not see what was committed to {topic}-{partition} {since} s ago"
-        );
+        let message =
+            format!("readers do not see what was committed to {topic}-{partition} {since} s ago");
         let found = format!("a transaction is open at or before offset {}", mark.first);
         Some(Problem::new(ErrorCode::EventsHidden, message).found(found))
     }
