@@ -42,8 +42,7 @@ down:
 
 # dozens of brokers that live for seconds each: compiled once and lightly
 test external kills: export KAFKA_JVM_PERFORMANCE_OPTS ?= -XX:+UseSerialGC -XX:TieredStopAtLevel=1
-CLASSES = classes=$$(tools/kafka-classes $(WITH_SERVERS)) && \
-	export KAFKA_JVM_PERFORMANCE_OPTS="$$KAFKA_JVM_PERFORMANCE_OPTS -XX:SharedArchiveFile=$$classes"
+CLASSES = export KAFKA_JVM_PERFORMANCE_OPTS="$$KAFKA_JVM_PERFORMANCE_OPTS $$(tools/kafka-classes $(WITH_SERVERS))"
 # most of the time they wait for servers
 test external kills: export RUST_TEST_THREADS ?= 4
 
