@@ -81,13 +81,13 @@ async fn run(args: &Args) -> anyhow::Result<()> {
         append::run(args.rounds, &args.out, &args.case, args.full).await?;
     }
     if wanted("relay") {
-        relay::run(args.rounds, &args.out).await?;
+        relay::run(args.rounds, &args.out, &args.case).await?;
     }
     if wanted("views") {
         views::run(args.rounds, &args.out).await?;
     }
     if wanted("replay") {
-        replay::run(args.rounds, &args.out).await?;
+        replay::run(args.rounds, &args.out, &args.case).await?;
     }
     let run: Vec<&str> = BENCHMARKS.iter().copied().filter(|n| wanted(n)).collect();
     protocol::summary(&args.out, &run)

@@ -25,7 +25,7 @@ use sovereign_servers::Wanted;
 use crate::protocol::Report;
 use crate::servers::BenchServers;
 
-pub(crate) async fn run(rounds: usize, out: &Path) -> anyhow::Result<()> {
+pub(crate) async fn run(rounds: usize, out: &Path, only: &str) -> anyhow::Result<()> {
     let mut report = Report::new("replay");
     let log = data::Log::make().await?;
     report.note(format!(
@@ -34,13 +34,18 @@ pub(crate) async fn run(rounds: usize, out: &Path) -> anyhow::Result<()> {
         data::AGGREGATES,
         log.bytes_each
     ));
-    file::case(&log, &mut report, rounds).await?;
+    if "file".contains(only) {
+        file::case(&log, &mut report, rounds).await?;
+    }
+    if !"ledger".contains(only) && !"kafka".contains(only) {
+        return report.finish(out);
+    }
     let servers = BenchServers::start(Wanted {
         postgres: true,
         kafka: true,
     })
     .await?;
-    let done = cases(&servers, &log, &mut report, rounds).await;
+    let done = cases(&servers, &log, &mut report, rounds, only).await;
     servers.stop().await;
     done?;
     report.finish(out)
@@ -51,7 +56,13 @@ async fn cases(
     log: &data::Log,
     report: &mut Report,
     rounds: usize,
+    only: &str,
 ) -> anyhow::Result<()> {
-    ledger::case(servers, log, report, rounds).await?;
-    kafka::case(servers, log, report, rounds).await
+    if "ledger".contains(only) {
+        ledger::case(servers, log, report, rounds).await?;
+    }
+    if "kafka".contains(only) {
+        kafka::case(servers, log, report, rounds).await?;
+    }
+    Ok(())
 }

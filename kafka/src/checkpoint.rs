@@ -1,14 +1,20 @@
 //! How far the topics are: one record a transaction on a compacted topic of its own, so it becomes
 //! visible together with the events it speaks of and does not expire.
 
-use rdkafka::message::Message;
+use std::time::{Duration, Instant};
+
+use rdkafka::message::{BorrowedMessage, Message};
 use sovereign_schemas::chain::Head;
 use sovereign_schemas::{Departments, Digest, Position, Uuid};
 
 use crate::client::{Error, KafkaOptions};
+use crate::offsets::{self, Bounds};
 use crate::partitions::PartitionReader;
 use crate::relay::port::LastEvent;
-use crate::{offsets, record, topics};
+use crate::{record, topics};
+
+/// For how long a [`Reader`] is used.
+const FRESH: Duration = Duration::from_secs(10);
 
 /// Key of all records on the checkpoint topic.
 pub(crate) const KEY: &str = "relay";
@@ -62,39 +68,69 @@ pub(crate) fn standing(
     Ok(checkpoint.head())
 }
 
-/// The last committed record of the checkpoint topic.
-pub(crate) fn read_record(options: &KafkaOptions) -> Result<Option<Checkpoint>, Error> {
-    let topic = options.topic(topics::names::RELAY);
-    let reader = PartitionReader::open(options, &[topic], 65_536)?;
-    let found = offsets::tails(&reader, |message| {
-        serde_json::from_slice::<Checkpoint>(message.payload().unwrap_or_default()).ok()
-    })?;
-    Ok(found.into_iter().flatten().max_by_key(|c| c.position))
+/// Reads what stands on the topics. Kept for a while: a client takes longer to connect than to ask.
+pub(crate) struct Reader {
+    inner: PartitionReader,
+    checkpoint_topic: String,
+    opened: Instant,
 }
 
-/// The last event on all topics, and whether retention has removed any.
-pub(crate) fn last_event(
-    options: &KafkaOptions,
-    departments: &Departments,
-) -> Result<LastEvent, Error> {
-    let topics: Vec<String> = departments
-        .iter()
-        .map(|d| options.topic(&d.topic()))
-        .collect();
-    let reader = PartitionReader::open(options, &topics, 65_536)?;
-    let truncated = offsets::bounds(&reader.consumer, &reader.partitions)?
-        .iter()
-        .any(|b| b.low > 0);
-    let tails = offsets::tails(&reader, |message| {
-        let event = record::decode(message).ok()?.event;
-        Some(Head {
-            position: event.position(),
-            hash: event.hash,
+impl Reader {
+    pub(crate) fn open(options: &KafkaOptions, departments: &Departments) -> Result<Self, Error> {
+        let checkpoint_topic = options.topic(topics::names::RELAY);
+        let mut topics = vec![checkpoint_topic.clone()];
+        topics.extend(departments.iter().map(|d| options.topic(&d.topic())));
+        Ok(Self {
+            inner: PartitionReader::open(options, &topics, 65_536)?,
+            checkpoint_topic,
+            opened: Instant::now(),
         })
-    })?;
-    let last = tails.into_iter().flatten().max_by_key(|head| head.position);
-    Ok(LastEvent {
-        head: last.unwrap_or(Head::EMPTY),
-        truncated,
-    })
+    }
+
+    /// Whether it may still be used: topics can be given more partitions.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.opened.elapsed() < FRESH
+    }
+
+    /// The last committed record of the checkpoint topic.
+    pub(crate) fn record(&self) -> Result<Option<Checkpoint>, Error> {
+        let of_relay = |topic: &str| topic == self.checkpoint_topic;
+        let found = self.tails(of_relay, |message| {
+            serde_json::from_slice::<Checkpoint>(message.payload().unwrap_or_default()).ok()
+        })?;
+        Ok(found.0.into_iter().flatten().max_by_key(|c| c.position))
+    }
+
+    /// The last event on all topics, and whether retention has removed any.
+    pub(crate) fn last_event(&self) -> Result<LastEvent, Error> {
+        let of_events = |topic: &str| topic != self.checkpoint_topic;
+        let (tails, bounds) = self.tails(of_events, |message| {
+            let event = record::decode(message).ok()?.event;
+            Some(Head {
+                position: event.position(),
+                hash: event.hash,
+            })
+        })?;
+        let last = tails.into_iter().flatten().max_by_key(|head| head.position);
+        Ok(LastEvent {
+            head: last.unwrap_or(Head::EMPTY),
+            truncated: bounds.iter().any(|b| b.low > 0),
+        })
+    }
+
+    fn tails<T>(
+        &self,
+        of: impl Fn(&str) -> bool,
+        read: impl FnMut(&BorrowedMessage<'_>) -> Option<T>,
+    ) -> Result<(Vec<Option<T>>, Vec<Bounds>), Error> {
+        let all = self.inner.partitions.iter().enumerate();
+        let indexes: Vec<usize> = all
+            .filter(|(_, at)| of(&at.topic))
+            .map(|(index, _)| index)
+            .collect();
+        let found = offsets::tails(&self.inner, &indexes, read)?;
+        // or it would go on fetching
+        self.inner.assign(&[])?;
+        Ok(found)
+    }
 }

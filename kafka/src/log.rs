@@ -97,7 +97,9 @@ impl KafkaLog {
                 (inner.options.clone(), inner.departments.clone())
             };
             let reader = open_reader(&options, &departments)?;
-            let tails = offsets::tails(&reader, |message| record::position(message).ok())?;
+            let all: Vec<usize> = (0..reader.partitions.len()).collect();
+            let (tails, _) =
+                offsets::tails(&reader, &all, |message| record::position(message).ok())?;
             Ok(tails.into_iter().flatten().max().unwrap_or(Position::START))
         };
         let joined = tokio::task::spawn_blocking(end).await;

@@ -134,15 +134,21 @@ pub(crate) fn at_position(reader: &PartitionReader, position: Position) -> Resul
     }
 }
 
-/// The last committed record of each partition that `read` makes something of.
+/// The last committed record of each of these partitions (by index) that `read` makes something
+/// of, and their bounds.
 ///
 /// Transaction markers and aborted records take up offsets too, so it looks back in growing
 /// steps.
 pub(crate) fn tails<T>(
     reader: &PartitionReader,
+    indexes: &[usize],
     mut read: impl FnMut(&BorrowedMessage<'_>) -> Option<T>,
-) -> Result<Vec<Option<T>>, Error> {
-    let bounds = bounds(&reader.consumer, &reader.partitions)?;
+) -> Result<(Vec<Option<T>>, Vec<Bounds>), Error> {
+    let partitions: Vec<TopicPartition> = indexes
+        .iter()
+        .map(|&index| reader.partitions[index].clone())
+        .collect();
+    let bounds = bounds(&reader.consumer, &partitions)?;
     let mut found: Vec<Option<T>> = bounds.iter().map(|_| None).collect();
     let mut open: Vec<usize> = (0..bounds.len())
         .filter(|&i| bounds[i].low < bounds[i].end)
@@ -153,16 +159,22 @@ pub(crate) fn tails<T>(
             .iter()
             .map(|&i| (i, bounds[i].low.max(bounds[i].end.saturating_sub(back))))
             .collect();
-        reader.drain(&starts, |index, message| {
-            found[index] = read(message).or(found[index].take());
+        let of_reader: Vec<(usize, i64)> = starts
+            .iter()
+            .map(|&(i, start)| (indexes[i], start))
+            .collect();
+        reader.drain(&of_reader, |index, message| {
+            if let Some(i) = indexes.iter().position(|&of| of == index) {
+                found[i] = read(message).or(found[i].take());
+            }
             Ok(false)
         })?;
         open = starts
             .into_iter()
-            .filter(|&(index, start)| found[index].is_none() && start > bounds[index].low)
-            .map(|(index, _)| index)
+            .filter(|&(i, start)| found[i].is_none() && start > bounds[i].low)
+            .map(|(i, _)| i)
             .collect();
         back = back.saturating_mul(16);
     }
-    Ok(found)
+    Ok((found, bounds))
 }

@@ -1,6 +1,7 @@
 //! Whether the brokers let us in, said as soon and as exactly as possible: librdkafka tries for
 //! ever, and calls every certificate that it does not accept the same.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
@@ -22,9 +23,20 @@ const POLL: Duration = Duration::from_millis(20);
 /// For one step of the handshake that finds out what is wrong with a certificate.
 const HANDSHAKE_STEP_MAX: Duration = Duration::from_secs(1);
 
-/// Connects, and returns once a broker has answered.
-pub(crate) fn check(options: &KafkaOptions) -> Result<(), Error> {
-    wait(options, &consumer(options)?)
+/// Connects, and tells whether a broker shows each of these topics.
+pub(crate) fn shown(options: &KafkaOptions, names: &[String]) -> Result<bool, Error> {
+    let consumer = consumer(options)?;
+    wait(options, &consumer)?;
+    let found = consumer
+        .fetch_metadata(None, REQUEST_MAX)
+        .map_err(|e| consumer.context().explain("metadata", &e))?;
+    let there: HashSet<&str> = found
+        .topics()
+        .iter()
+        .filter(|topic| !topic.partitions().is_empty())
+        .map(|topic| topic.name())
+        .collect();
+    Ok(names.iter().all(|name| there.contains(name.as_str())))
 }
 
 /// A consumer without a group that only asks.

@@ -78,43 +78,22 @@ pub async fn ensure_topics(
     settings: &TopicSettings,
 ) -> Result<TopicsReport, Error> {
     let context = Context::of(options);
-    let reached = options.clone();
-    tokio::task::spawn_blocking(move || reach::check(&reached))
+    let wanted = wanted(options, departments, settings);
+    let names: Vec<String> = wanted.iter().map(|(name, ..)| name.clone()).collect();
+    let (reached, looked_for) = (options.clone(), names.clone());
+    let all_shown = tokio::task::spawn_blocking(move || reach::shown(&reached, &looked_for))
         .await
         .map_err(|e| Error::internal("connect", e))??;
+    if all_shown {
+        return Ok(TopicsReport {
+            created: Vec::new(),
+            existing: names,
+        });
+    }
     let admin: AdminClient<Context> = options
         .config()?
         .create_with_context(context.clone())
         .map_err(|e| Error::kafka("admin client", &e))?;
-    let kept: Config = &[
-        ("retention.ms", "-1"),
-        ("cleanup.policy", "delete"),
-        ("max.message.bytes", RECORD_BYTES_MAX),
-    ];
-    // a small segment keeps the compacted topic short: it grows by one record a transaction
-    let compacted: Config = &[
-        ("cleanup.policy", "compact"),
-        ("segment.bytes", "16777216"),
-        ("min.cleanable.dirty.ratio", "0.1"),
-    ];
-    let mut wanted: Vec<(String, i32, Config)> = departments
-        .iter()
-        .map(|d| (options.topic(&d.topic()), settings.partitions, kept))
-        .collect();
-    let letters: Config = &[
-        ("retention.ms", "-1"),
-        ("cleanup.policy", "delete"),
-        ("max.message.bytes", LETTER_BYTES_MAX),
-    ];
-    for name in [names::COMMANDS, names::COMMANDS_REPLY] {
-        wanted.push((options.topic(name), settings.partitions, kept));
-    }
-    for name in [names::DEAD_LETTER, names::DEAD_LETTER_RETRY] {
-        wanted.push((options.topic(name), settings.partitions, letters));
-    }
-    for name in [names::DEAD_LETTER_STATE, names::RELAY] {
-        wanted.push((options.topic(name), 1, compacted));
-    }
     let topics: Vec<NewTopic<'_>> = wanted
         .iter()
         .map(|(name, partitions, config)| {
@@ -158,6 +137,44 @@ pub async fn ensure_topics(
     }
     report.existing.append(&mut not_allowed);
     Ok(report)
+}
+
+/// Name, partitions and settings of each topic that must be there.
+fn wanted(
+    options: &KafkaOptions,
+    departments: &Departments,
+    settings: &TopicSettings,
+) -> Vec<(String, i32, Config)> {
+    let kept: Config = &[
+        ("retention.ms", "-1"),
+        ("cleanup.policy", "delete"),
+        ("max.message.bytes", RECORD_BYTES_MAX),
+    ];
+    // a small segment keeps the compacted topic short: it grows by one record a transaction
+    let compacted: Config = &[
+        ("cleanup.policy", "compact"),
+        ("segment.bytes", "16777216"),
+        ("min.cleanable.dirty.ratio", "0.1"),
+    ];
+    let mut wanted: Vec<(String, i32, Config)> = departments
+        .iter()
+        .map(|d| (options.topic(&d.topic()), settings.partitions, kept))
+        .collect();
+    let letters: Config = &[
+        ("retention.ms", "-1"),
+        ("cleanup.policy", "delete"),
+        ("max.message.bytes", LETTER_BYTES_MAX),
+    ];
+    for name in [names::COMMANDS, names::COMMANDS_REPLY] {
+        wanted.push((options.topic(name), settings.partitions, kept));
+    }
+    for name in [names::DEAD_LETTER, names::DEAD_LETTER_RETRY] {
+        wanted.push((options.topic(name), settings.partitions, letters));
+    }
+    for name in [names::DEAD_LETTER_STATE, names::RELAY] {
+        wanted.push((options.topic(name), 1, compacted));
+    }
+    wanted
 }
 
 async fn missing(

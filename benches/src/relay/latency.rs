@@ -27,7 +27,7 @@ const PER_S: u64 = 5_000;
 const SECONDS: u64 = 4;
 /// The first second is not counted.
 const WARM: u64 = PER_S;
-const AGENTS: u64 = 64;
+const AGENTS: u64 = 500;
 const GOAL_P99_MS: f64 = 25.0;
 
 pub(super) async fn case(
@@ -239,15 +239,22 @@ async fn ours(brokers: &str, database: &str) -> anyhow::Result<Reading> {
     let watcher = watch(kafka.clone(), AGENTS + 1, count, Arc::clone(&ready));
     until(30, || ready.load(Ordering::Acquire)).await?;
     let start = Instant::now() + Duration::from_millis(200);
-    let mut sent = tokio::task::JoinSet::new();
-    for n in 0..count {
-        tokio::time::sleep_until(due(start, n).into()).await;
-        let (ledger, request) = (ledger.clone(), request(n % AGENTS, bar(n)?)?);
-        sent.spawn(async move { ledger.send(request).await });
+    // an agent's bars come in order; each agent waits for nobody but itself
+    let mut agents = tokio::task::JoinSet::new();
+    for agent in 0..AGENTS {
+        let ledger = ledger.clone();
+        agents.spawn(async move {
+            for n in (agent..count).step_by(AGENTS as usize) {
+                tokio::time::sleep_until(due(start, n).into()).await;
+                let outcome = ledger.send(request(agent, bar(n)?)?).await;
+                if n % 500 == 7 { eprintln!("append {:?}", due(start, n).elapsed()); }
+                anyhow::ensure!(outcome.status == Status::Accepted, "{outcome:?}");
+            }
+            Ok(())
+        });
     }
-    while let Some(outcome) = sent.join_next().await {
-        let outcome = outcome?;
-        anyhow::ensure!(outcome.status == Status::Accepted, "{outcome:?}");
+    while let Some(done) = agents.join_next().await {
+        done??;
     }
     let came = tokio::task::spawn_blocking(move || watcher.join()).await?;
     let came = came.map_err(|_| anyhow::anyhow!("the consumer panicked"))??;

@@ -16,16 +16,41 @@ use crate::{offsets, reach, topics};
 /// The real brokers, by way of librdkafka, whose calls block: each runs on a thread that may.
 pub(crate) struct Brokers {
     options: RelayOptions,
+    departments: Departments,
+    /// Asks what stands on the topics.
+    standing: Arc<Mutex<Option<checkpoint::Reader>>>,
     /// Asks what readers see; kept, as each has connections of its own.
     reader: Arc<Mutex<Option<BaseConsumer<Context>>>>,
 }
 
 impl Brokers {
-    pub(crate) fn new(options: RelayOptions) -> Self {
+    pub(crate) fn new(options: RelayOptions, departments: Departments) -> Self {
         Self {
             options,
+            departments,
+            standing: Arc::default(),
             reader: Arc::default(),
         }
+    }
+
+    async fn standing<T: Send + 'static>(
+        &self,
+        ask: impl Fn(&checkpoint::Reader) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (kafka, departments) = (self.options.kafka.clone(), self.departments.clone());
+        let kept = Arc::clone(&self.standing);
+        blocking(move || {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            // taken out: one that failed is not used again
+            let reader = match kept.take().filter(checkpoint::Reader::is_fresh) {
+                Some(reader) => reader,
+                None => checkpoint::Reader::open(&kafka, &departments)?,
+            };
+            let found = ask(&reader)?;
+            *kept = Some(reader);
+            Ok(found)
+        })
+        .await
     }
 }
 
@@ -37,13 +62,11 @@ impl RelayPort for Brokers {
     }
 
     async fn checkpoint(&self) -> Result<Option<Checkpoint>, Error> {
-        let kafka = self.options.kafka.clone();
-        blocking(move || checkpoint::read_record(&kafka)).await
+        self.standing(checkpoint::Reader::record).await
     }
 
-    async fn last_event(&self, departments: &Departments) -> Result<LastEvent, Error> {
-        let (kafka, departments) = (self.options.kafka.clone(), departments.clone());
-        blocking(move || checkpoint::last_event(&kafka, &departments)).await
+    async fn last_event(&self) -> Result<LastEvent, Error> {
+        self.standing(checkpoint::Reader::last_event).await
     }
 
     async fn ends(&self, written: &[Written]) -> Result<Vec<i64>, Error> {

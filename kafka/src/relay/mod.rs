@@ -121,7 +121,7 @@ impl Relay {
         schema_ids: SchemaIds,
         departments: Departments,
     ) -> RelayHandle {
-        let port = Arc::new(Brokers::new(options.clone()));
+        let port = Arc::new(Brokers::new(options.clone(), departments.clone()));
         let id = Uuid::now_v7();
         Self::start_on(port, id, options, tail, ledger, schema_ids, departments)
     }

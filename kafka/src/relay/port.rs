@@ -32,7 +32,7 @@ pub trait RelayPort: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Unreachable`] and the like.
-    async fn last_event(&self, departments: &Departments) -> Result<LastEvent, Error>;
+    async fn last_event(&self) -> Result<LastEvent, Error>;
 
     /// The offset on each of these partitions before which a read-committed consumer sees all.
     ///

@@ -130,6 +130,9 @@ impl TransactionalProducer {
         };
         let asked = producer.inner.init_transactions(patience);
         asked.map_err(|e| producer.explain("take over", &e))?;
+        // where all partitions are, before the first record waits for it; if that cannot be had
+        // now, the record asks
+        let _ = producer.inner.client().fetch_metadata(None, patience);
         Ok(producer)
     }
 

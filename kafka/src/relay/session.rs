@@ -116,7 +116,7 @@ impl Session {
     async fn standing(&self, settled: bool) -> Result<Head, Failure> {
         // the checkpoint first: an event that becomes visible in between is no contradiction
         let found = self.port.checkpoint().await?;
-        let last = self.port.last_event(&self.departments).await?;
+        let last = self.port.last_event().await?;
         Ok(checkpoint::standing(found, last, settled)?)
     }
 
@@ -167,6 +167,9 @@ impl Session {
 
     async fn take_over(&self) -> Result<[Box<dyn TransactionalPort>; 2], Failure> {
         let [a, b] = IDS;
+        // in one order everywhere: who signs with the first id then holds the second as well, or
+        // nobody does. Taken at once, another relay could keep the second, and commit behind a
+        // standing that was already read.
         let a = self.port.take_over(a).await?;
         let b = self.port.take_over(b).await?;
         Ok([a, b])

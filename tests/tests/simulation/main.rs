@@ -22,6 +22,7 @@ mod trace;
 mod views;
 mod world;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use sabotage::Sabotage;
@@ -58,19 +59,7 @@ fn every_invariant_holds_after_every_step_for_every_seed() {
     }
     let seeds = number("SOVEREIGN_SIM_SEEDS").unwrap_or(SEEDS);
     let began = Instant::now();
-    let mut total = world::Summary::default();
-    for seed in 1..=seeds {
-        match world::run(seed, None, Mode::Off) {
-            Ok(summary) => {
-                total.events += summary.events;
-                total.acknowledged += summary.acknowledged;
-                total.steps += summary.steps;
-                total.faults += summary.faults;
-                total.lost_by_crash += summary.lost_by_crash;
-            }
-            Err((violation, _)) => panic!("seed {seed}: {violation:?}; {}", replay(seed)),
-        }
-    }
+    let total = all(seeds);
     println!(
         "{seeds} seeds in {:?}: {} events, {} commands acknowledged, {} faults, {} commits undone \
          by crashes, {} steps checked",
@@ -87,6 +76,48 @@ fn every_invariant_holds_after_every_step_for_every_seed() {
         seeds < 100 || total.lost_by_crash > 0,
         "no crash has undone anything"
     );
+}
+
+/// What all worlds came to together. A world is one thread; several worlds run side by side.
+fn all(seeds: u64) -> world::Summary {
+    let next = AtomicU64::new(1);
+    let some = || {
+        let mut sum = world::Summary::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed > seeds {
+                return sum;
+            }
+            match world::run(seed, None, Mode::Off) {
+                Ok(summary) => add(&mut sum, &summary),
+                Err((violation, _)) => {
+                    // the other threads need not go on
+                    next.store(seeds + 1, Ordering::Relaxed);
+                    panic!("seed {seed}: {violation:?}; {}", replay(seed));
+                }
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(some)).collect();
+        let mut total = world::Summary::default();
+        for thread in running {
+            match thread.join() {
+                Ok(sum) => add(&mut total, &sum),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        total
+    })
+}
+
+fn add(total: &mut world::Summary, one: &world::Summary) {
+    total.events += one.events;
+    total.acknowledged += one.acknowledged;
+    total.steps += one.steps;
+    total.faults += one.faults;
+    total.lost_by_crash += one.lost_by_crash;
 }
 
 #[test]
