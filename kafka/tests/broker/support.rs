@@ -188,6 +188,38 @@ pub(crate) async fn relay_all(kafka: &KafkaOptions, events: Vec<Arc<RecordedEven
     let relay = start(kafka, &ledger);
     until("all relayed", 60, || relay.health().position.0 == count).await;
     relay.stop().await;
+    // brokers write markers behind the answer to a commit
+    let (committed, all) = (plain_consumer(kafka), uncommitted_consumer(kafka));
+    until("all visible", 60, || {
+        ends(&committed, kafka) == ends(&all, kafka)
+    })
+    .await;
+}
+
+/// The end of each partition of the departments' topics, as this consumer sees it.
+fn ends(consumer: &BaseConsumer, kafka: &KafkaOptions) -> Vec<i64> {
+    let limit = Duration::from_secs(10);
+    let metadata = consumer.fetch_metadata(None, limit).unwrap();
+    let prefix = kafka.topic("dept.");
+    let topics = metadata.topics().iter();
+    let ours = topics.filter(|t| t.name().starts_with(&prefix));
+    let partitions = ours.flat_map(|t| t.partitions().iter().map(|p| (t.name(), p.id())));
+    let end = |(topic, partition)| {
+        consumer
+            .fetch_watermarks(topic, partition, limit)
+            .unwrap()
+            .1
+    };
+    partitions.map(end).collect()
+}
+
+fn uncommitted_consumer(kafka: &KafkaOptions) -> BaseConsumer {
+    ClientConfig::new()
+        .set("bootstrap.servers", &kafka.brokers)
+        .set("group.id", format!("{}check", kafka.namespace))
+        .set("isolation.level", "read_uncommitted")
+        .create()
+        .unwrap()
 }
 
 pub(crate) fn plain_consumer(kafka: &KafkaOptions) -> BaseConsumer {

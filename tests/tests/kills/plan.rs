@@ -2,32 +2,7 @@
 
 use std::time::Duration;
 
-/// SplitMix64 (Steele, Lea and Flood 2014): small, and the same everywhere.
-#[derive(Debug, Clone)]
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Below `bound`.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    pub(crate) fn millis(&mut self, from: u64, to: u64) -> Duration {
-        Duration::from_millis(from + self.below(to - from))
-    }
-}
+use sovereign_tests::rng::Rng;
 
 /// What is done to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -102,7 +77,7 @@ impl Kind {
     }
 
     /// How long it lasts, at least.
-    fn holds(self, dice: &mut Dice) -> Duration {
+    fn holds(self, dice: &mut Rng) -> Duration {
         match self {
             Self::EngineKilled | Self::BrokerKilled | Self::DatabaseKilled => dice.millis(50, 900),
             Self::BrokerPaused => dice.millis(1_000, 3_000),
@@ -129,7 +104,7 @@ pub(crate) struct Fault {
 
 /// The faults of one round. Follows from seed and round alone, so any round can be repeated.
 pub(crate) fn round(seed: u64, round: u64, without: &[Kind]) -> Vec<Fault> {
-    let mut dice = Dice::new(seed ^ round.wrapping_mul(0xa076_1d64_78bd_642f));
+    let mut dice = Rng::new(seed ^ round.wrapping_mul(0xa076_1d64_78bd_642f));
     dice.next();
     // each dozen of rounds is a shuffled deck of all kinds
     let deck = {
@@ -138,7 +113,7 @@ pub(crate) fn round(seed: u64, round: u64, without: &[Kind]) -> Vec<Fault> {
             .filter(|k| !without.contains(k))
             .collect();
         let count = kinds.len() as u64;
-        let mut shuffle = Dice::new(seed ^ (round / count).wrapping_mul(0xe703_7ed1_a0b4_28db));
+        let mut shuffle = Rng::new(seed ^ (round / count).wrapping_mul(0xe703_7ed1_a0b4_28db));
         for end in (1..kinds.len()).rev() {
             kinds.swap(end, shuffle.below(end as u64 + 1) as usize);
         }
@@ -160,7 +135,7 @@ pub(crate) fn round(seed: u64, round: u64, without: &[Kind]) -> Vec<Fault> {
     faults
 }
 
-fn fault(kind: Kind, dice: &mut Dice) -> Fault {
+fn fault(kind: Kind, dice: &mut Rng) -> Fault {
     Fault {
         kind,
         after: dice.millis(100, 1_200),

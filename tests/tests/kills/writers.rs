@@ -9,7 +9,7 @@ use sovereign_tests::owned::EngineHandle;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::plan::Dice;
+use sovereign_tests::rng::Rng;
 
 pub(crate) const WRITERS: usize = 64;
 /// Agents that all writers write about: what one engine holds in memory the other changes.
@@ -45,7 +45,7 @@ impl Ledgerwork {
                 work: Arc::clone(&work),
                 engines: engines.clone(),
                 number,
-                dice: Dice::new(seed ^ (number as u64) << 32),
+                dice: Rng::new(seed ^ (number as u64) << 32),
                 bars: 0,
             };
             tokio::spawn(writer.run());
@@ -86,7 +86,7 @@ struct Writer {
     work: Arc<Ledgerwork>,
     engines: [EngineHandle; 2],
     number: usize,
-    dice: Dice,
+    dice: Rng,
     bars: u64,
 }
 

@@ -8,8 +8,8 @@ use sovereign_schemas::{CommandContext, DepartmentId, Outcome, Status, Uuid};
 use tokio::time::{sleep, timeout};
 
 use crate::kernel::World;
-use crate::rng::Rng;
 use crate::world::Engines;
+use sovereign_tests::rng::Rng;
 
 /// Attempts at one command.
 const TRIES: u32 = 60;

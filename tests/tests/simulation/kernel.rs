@@ -10,9 +10,9 @@ use tokio::time::{Instant, sleep};
 use crate::broker::{Broker, Marking};
 use crate::checks::Checks;
 use crate::postgres::Postgres;
-use crate::rng::Rng;
 use crate::sabotage::Sabotage;
 use crate::trace::Trace;
+use sovereign_tests::rng::Rng;
 
 /// How long a caller waits for an answer that was lost without a word.
 const SILENCE: Duration = Duration::from_secs(4);

@@ -16,7 +16,6 @@ mod database;
 mod engine;
 mod kernel;
 mod postgres;
-mod rng;
 mod sabotage;
 mod trace;
 mod views;

@@ -8,8 +8,8 @@ use sovereign_event_store::port::{Done, Known, Transaction};
 use sovereign_schemas::chain::Head;
 use sovereign_schemas::{Position, Problem, RecordedEvent, Uuid};
 
-use crate::rng::Rng;
 use crate::views::ViewTables;
+use sovereign_tests::rng::Rng;
 
 /// Applies a committed change; also when the log is replayed after a crash.
 pub(crate) type Redo = Arc<dyn Fn(&mut Tables) + Send + Sync>;

@@ -14,9 +14,9 @@ use crate::clients;
 use crate::engine::Engine;
 use crate::kernel::{Process, Run, Server, State, World};
 use crate::postgres::Postgres;
-use crate::rng::Rng;
 use crate::sabotage::Sabotage;
 use crate::trace::{Mode, Trace};
+use sovereign_tests::rng::Rng;
 
 /// How long a world may take to come to rest once all its servers are well.
 const HEALING_MAX: Duration = Duration::from_secs(120);
