@@ -125,7 +125,8 @@ impl Checker {
             }
             ensure!(
                 Instant::now() < deadline,
-                "ledger at {head}, topics at {topics}, views {behind:?}"
+                "ledger at {head}, topics at {topics} with {} behind that, views {behind:?}",
+                watchers.topics.behind(topics)
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -71,6 +71,11 @@ impl Shown {
             .collect()
     }
 
+    /// How many behind `position` were shown: if any, some partition stays silent.
+    pub(crate) fn behind(&self, position: u64) -> usize {
+        lock(&self.hashes).range(position + 1..).count()
+    }
+
     /// How many of positions 1 to `to` were shown.
     pub(crate) fn count(&self, to: u64) -> u64 {
         lock(&self.hashes).range(..=to).count() as u64
@@ -200,9 +205,14 @@ fn watch_topics(
 ) {
     let mut last: HashMap<(String, i32), u64> = HashMap::new();
     while !stop.load(Ordering::SeqCst) {
-        // a broker that is away is waited for
-        let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) else {
-            continue;
+        let message = match consumer.poll(Duration::from_millis(50)) {
+            Some(Ok(message)) => message,
+            // a broker that is away is waited for; a partition that stays silent says why
+            Some(Err(error)) => {
+                eprintln!("watcher of the topics: {error}");
+                continue;
+            }
+            None => continue,
         };
         let at = (message.topic().to_owned(), message.partition());
         let position = header(&message, "sovereign_position").and_then(|text| text.parse().ok());
