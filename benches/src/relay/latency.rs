@@ -247,7 +247,6 @@ async fn ours(brokers: &str, database: &str) -> anyhow::Result<Reading> {
             for n in (agent..count).step_by(AGENTS as usize) {
                 tokio::time::sleep_until(due(start, n).into()).await;
                 let outcome = ledger.send(request(agent, bar(n)?)?).await;
-                if n % 500 == 7 { eprintln!("append {:?}", due(start, n).elapsed()); }
                 anyhow::ensure!(outcome.status == Status::Accepted, "{outcome:?}");
             }
             Ok(())
