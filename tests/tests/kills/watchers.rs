@@ -204,12 +204,17 @@ fn watch_topics(
     stop: &AtomicBool,
 ) {
     let mut last: HashMap<(String, i32), u64> = HashMap::new();
+    let mut heard = String::new();
     while !stop.load(Ordering::SeqCst) {
         let message = match consumer.poll(Duration::from_millis(50)) {
             Some(Ok(message)) => message,
             // a broker that is away is waited for; a partition that stays silent says why
             Some(Err(error)) => {
-                eprintln!("watcher of the topics: {error}");
+                let text = error.to_string();
+                if text != heard {
+                    eprintln!("watcher of the topics: {text}");
+                    heard = text;
+                }
                 continue;
             }
             None => continue,
