@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use sovereign_schemas::Position;
 
@@ -131,6 +132,15 @@ fn events_offsets(
     }
 }
 
+/// The call succeeds also where the brokers answered for one partition with an error. Its offset
+/// reads like one that was never committed, and seeding it would take the group's place from it.
+fn answered(committed: &TopicPartitionList) -> Result<(), KafkaError> {
+    committed
+        .elements()
+        .iter()
+        .try_for_each(rdkafka::topic_partition_list::TopicPartitionListElem::error)
+}
+
 /// Commits the start for a group wherever it has committed nothing yet; gives these partitions.
 ///
 /// The brokers take this only while the group has no members; if it has, the first of them did it.
@@ -139,7 +149,7 @@ pub(crate) fn seed_group(
     consumer: &BaseConsumer<Context>,
     partitions: &[TopicPartition],
 ) -> Result<Vec<TopicPartition>, Error> {
-    let explain = |e: &rdkafka::error::KafkaError| consumer.context().explain("group offsets", e);
+    let explain = |e: &KafkaError| consumer.context().explain("group offsets", e);
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for at in partitions {
         list.add_partition(&at.topic, at.partition);
@@ -147,7 +157,9 @@ pub(crate) fn seed_group(
     // the first group of a cluster waits until the brokers have made their own topic for groups
     let committed = settled_within(COORDINATOR_MAX, || {
         let asked = consumer.committed_offsets(list.clone(), REQUEST_MAX);
-        asked.map_err(|e| explain(&e))
+        let asked = asked.map_err(|e| explain(&e))?;
+        answered(&asked).map_err(|e| explain(&e))?;
+        Ok(asked)
     })?;
     let missing: Vec<TopicPartition> = partitions
         .iter()
@@ -176,4 +188,38 @@ pub(crate) fn seed_group(
         }
     }
     Ok(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::config::{ClientConfig, FromClientConfig as _};
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+
+    /// Real brokers answer so only where rights end between two requests.
+    #[test]
+    fn partition_answered_with_an_error_is_not_one_without_a_commit() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("t", 1, 1).unwrap();
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", cluster.bootstrap_servers())
+            .set("group.id", "g");
+        let consumer = BaseConsumer::from_config(&config).unwrap();
+        let ask = |partitions: &[i32]| {
+            let mut list = TopicPartitionList::new();
+            for partition in partitions {
+                list.add_partition("t", *partition);
+            }
+            consumer.committed_offsets(list, REQUEST_MAX).unwrap()
+        };
+        let good = ask(&[0]);
+        assert_eq!(good.elements()[0].offset(), Offset::Invalid);
+        assert!(answered(&good).is_ok());
+        let bad = ask(&[0, 7]);
+        // what a call that succeeds gives for it is no different
+        assert_eq!(bad.elements()[1].offset(), Offset::Invalid);
+        assert!(answered(&bad).is_err());
+    }
 }
