@@ -17,6 +17,8 @@ use crate::writers::{Ledgerwork, lock};
 
 /// How long topics, views and watchers may take to have all that the ledger has.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+/// A consumer that gives nothing for so long, while it is waited for, is made anew.
+const SILENT_AFTER: Duration = Duration::from_secs(20);
 
 /// The ledger as read so far, and what has been compared with it.
 pub(crate) struct Checker {
@@ -105,8 +107,15 @@ impl Checker {
     pub(crate) async fn copies(&mut self, watchers: &Watchers, from: u64) -> anyhow::Result<()> {
         let head = self.head();
         let deadline = Instant::now() + SETTLED_WITHIN;
+        let mut moved = (from, Instant::now());
         loop {
             let topics = watchers.topics.reached(from);
+            if topics != moved.0 || topics == head {
+                moved = (topics, Instant::now());
+            } else if moved.1.elapsed() > SILENT_AFTER {
+                watchers.silent.say();
+                moved.1 = Instant::now();
+            }
             let mut behind = Vec::new();
             for view in VIEW_NAMES {
                 let checkpoint = self.store.checkpoint(view).await?;

@@ -13,6 +13,7 @@ mod check;
 mod health;
 mod plan;
 mod report;
+mod topics;
 mod watchers;
 mod world;
 mod writers;
@@ -153,6 +154,11 @@ impl Kills {
             report.duplicates = self
                 .watchers
                 .duplicates
+                .load(std::sync::atomic::Ordering::SeqCst);
+            report.silent = self
+                .watchers
+                .silent
+                .times
                 .load(std::sync::atomic::Ordering::SeqCst);
             let round = round.with_context(|| format!("round {number} {kinds:?}"))?;
             println!("{}", serde_json::to_string(&round)?);

@@ -32,6 +32,8 @@ pub(crate) struct Report {
     pub(crate) events: u64,
     pub(crate) losses: usize,
     pub(crate) duplicates: usize,
+    /// How often the stock consumer had to be made anew; see `topics`.
+    pub(crate) silent: usize,
     pub(crate) left_out: Vec<Kind>,
     pub(crate) failure: Option<String>,
 }
@@ -73,6 +75,7 @@ impl Report {
             ("events", self.events.to_string()),
             ("lost, or shown and lost", self.losses.to_string()),
             ("duplicates on topics", self.duplicates.to_string()),
+            ("stock consumer fell silent", self.silent.to_string()),
             ("longest until red in a stall", seconds(stall)),
             ("longest until green", seconds(green)),
             ("longest take-over", seconds(take_over)),

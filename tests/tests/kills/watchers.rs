@@ -7,14 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 use sovereign_event_store::LedgerTail;
-use sovereign_schemas::{Departments, Digest, Position, Tail as _};
+use sovereign_schemas::{Digest, Position, Tail as _};
 use sqlx::{Connection as _, PgConnection, Row as _};
 
+use crate::topics::{Silent, TopicsWatcher};
 use crate::writers::lock;
 
 /// What one watcher was shown, by position; and what it should not have been shown.
@@ -34,7 +32,7 @@ impl Shown {
     }
 
     /// Notes an event; whether it was new.
-    fn note(&self, position: u64, hash: String) -> bool {
+    pub(crate) fn note(&self, position: u64, hash: String) -> bool {
         let mut hashes = lock(&self.hashes);
         match hashes.get(&position) {
             None => {
@@ -54,7 +52,7 @@ impl Shown {
         }
     }
 
-    fn fault(&self, text: &str) {
+    pub(crate) fn fault(&self, text: &str) {
         lock(&self.faults).push(format!("{}: {text}", self.name));
     }
 
@@ -99,6 +97,8 @@ impl Shown {
 pub(crate) struct Watchers {
     /// A read-committed consumer of all departments' topics.
     pub(crate) topics: Arc<Shown>,
+    /// What that consumer is to be told when it gives nothing, and how often it was.
+    pub(crate) silent: Arc<Silent>,
     pub(crate) duplicates: Arc<AtomicUsize>,
     pub(crate) all: Vec<Arc<Shown>>,
     stop: Arc<AtomicBool>,
@@ -123,14 +123,11 @@ impl Watchers {
         let tail = Shown::new("tail of the ledger");
         let views = Shown::new("checkpoints of views");
         let mut all = vec![Arc::clone(&topics), Arc::clone(&tail), Arc::clone(&views)];
-        let consumer = consumer(sources.brokers)?;
+        let consumer = TopicsWatcher::open(sources.brokers, Arc::clone(&topics))?;
+        let silent = consumer.silent();
         let mut threads = vec![{
-            let (shown, stop, twice) = (
-                Arc::clone(&topics),
-                Arc::clone(&stop),
-                Arc::clone(&duplicates),
-            );
-            std::thread::spawn(move || watch_topics(&consumer, &shown, &twice, &stop))
+            let (stop, twice) = (Arc::clone(&stop), Arc::clone(&duplicates));
+            std::thread::spawn(move || consumer.watch(&twice, &stop))
         }];
         let log = LedgerTail::remote(sources.database)?;
         tokio::spawn(watch_tail(log, tail, Arc::clone(&stop)));
@@ -151,6 +148,7 @@ impl Watchers {
         }
         Ok(Self {
             topics,
+            silent,
             duplicates,
             all,
             stop,
@@ -162,84 +160,6 @@ impl Watchers {
         self.stop.store(true, Ordering::SeqCst);
         for thread in self.threads {
             let _ = thread.join();
-        }
-    }
-}
-
-fn consumer(brokers: &str) -> anyhow::Result<BaseConsumer> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("group.id", "kills-watcher")
-        .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed")
-        .set("auto.offset.reset", "error")
-        .set("fetch.wait.max.ms", "50")
-        .set("reconnect.backoff.max.ms", "500")
-        .create()?;
-    let mut list = TopicPartitionList::new();
-    for department in Departments::default().iter() {
-        let topic = department.topic();
-        let metadata = consumer.fetch_metadata(Some(&topic), Duration::from_secs(10))?;
-        for partition in metadata.topics()[0].partitions() {
-            list.add_partition_offset(&topic, partition.id(), Offset::Beginning)?;
-        }
-    }
-    anyhow::ensure!(list.count() >= 7, "the topics are not there");
-    consumer.assign(&list)?;
-    Ok(consumer)
-}
-
-fn header(message: &BorrowedMessage<'_>, name: &str) -> Option<String> {
-    let found = message
-        .headers()?
-        .iter()
-        .find(|header| header.key == name)?;
-    String::from_utf8(found.value?.to_vec()).ok()
-}
-
-fn watch_topics(
-    consumer: &BaseConsumer,
-    shown: &Shown,
-    duplicates: &AtomicUsize,
-    stop: &AtomicBool,
-) {
-    let mut last: HashMap<(String, i32), u64> = HashMap::new();
-    let mut heard = String::new();
-    while !stop.load(Ordering::SeqCst) {
-        let message = match consumer.poll(Duration::from_millis(50)) {
-            Some(Ok(message)) => message,
-            // a broker that is away is waited for; a partition that stays silent says why
-            Some(Err(error)) => {
-                let text = error.to_string();
-                if text != heard {
-                    eprintln!("watcher of the topics: {text}");
-                    heard = text;
-                }
-                continue;
-            }
-            None => continue,
-        };
-        let at = (message.topic().to_owned(), message.partition());
-        let position = header(&message, "sovereign_position").and_then(|text| text.parse().ok());
-        let (Some(position), Some(hash)) = (position, header(&message, "sovereign_hash")) else {
-            shown.fault(&format!(
-                "{}/{} offset {} is no event",
-                at.0,
-                at.1,
-                message.offset()
-            ));
-            continue;
-        };
-        let before = last.insert(at.clone(), position).unwrap_or_default();
-        if position <= before {
-            shown.fault(&format!(
-                "{}/{}: position {position} after {before}",
-                at.0, at.1
-            ));
-        }
-        if !shown.note(position, hash) {
-            duplicates.fetch_add(1, Ordering::SeqCst);
-            shown.fault(&format!("{}/{}: position {position} twice", at.0, at.1));
         }
     }
 }
