@@ -9,6 +9,8 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use sovereign_schemas::{ErrorCode, Position, Problem};
 
+use crate::telemetry::Hints;
+
 /// What callers may set through [`KafkaOptions::properties`]: connection, TLS and SASL. Everything
 /// that the guarantees rest on (isolation, acks, idempotence, transactional ids) is not theirs.
 const ALLOWED: &[&str] = &[
@@ -392,6 +394,7 @@ struct Heard {
 
 impl Context {
     pub(crate) fn of(options: &KafkaOptions) -> Self {
+        Hints.emit();
         Self {
             brokers: options.brokers.as_str().into(),
             heard: Arc::default(),
@@ -505,5 +508,53 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         let error = resolve("sasl.password", &value).unwrap_err().to_string();
         assert!(error.contains("sasl.password") && error.contains("cannot be read"));
+    }
+
+    /// The place of a function in librdkafka that writes behind its memory is taken; and clients
+    /// find a partition's new leader without what they are told and do not believe.
+    #[test]
+    fn hints_at_leaders_are_not_taken_and_leaders_are_found() {
+        use rdkafka::Message as _;
+        use rdkafka::config::{ClientConfig, FromClientConfig as _};
+        use rdkafka::consumer::{BaseConsumer, Consumer as _};
+        use rdkafka::mocking::MockCluster;
+        use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
+        let cluster = MockCluster::new(2).unwrap();
+        cluster.create_topic("t", 1, 2).unwrap();
+        cluster.partition_leader("t", 0, Some(1)).unwrap();
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", cluster.bootstrap_servers())
+            .set("group.id", "g");
+        let consumer = BaseConsumer::from_config(&config).unwrap();
+        let mut list = rdkafka::TopicPartitionList::new();
+        list.add_partition_offset("t", 0, rdkafka::Offset::Beginning)
+            .unwrap();
+        consumer.assign(&list).unwrap();
+        let second = std::time::Duration::from_secs(1);
+        let deadline = std::time::Instant::now() + 30 * second;
+        let before = sovereign_librdkafka::ignored();
+        let mut leader = 1;
+        for offset in 0.. {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", cluster.bootstrap_servers());
+            let producer = BaseProducer::from_config(&config).unwrap();
+            let record = BaseRecord::<(), str>::to("t").partition(0).payload("x");
+            producer.send(record).unwrap();
+            producer.flush(10 * second).unwrap();
+            let read = loop {
+                assert!(std::time::Instant::now() < deadline, "nothing at {offset}");
+                if let Some(Ok(message)) = consumer.poll(second) {
+                    break message.offset();
+                }
+            };
+            assert_eq!(read, offset);
+            if sovereign_librdkafka::ignored() > before {
+                break;
+            }
+            leader = 3 - leader;
+            cluster.partition_leader("t", 0, Some(leader)).unwrap();
+        }
     }
 }

@@ -20,6 +20,16 @@ impl Relayed {
     }
 }
 
+/// What brokers said about leaders and librdkafka was not let take; see `sovereign_librdkafka`.
+pub(crate) struct Hints;
+
+impl Hints {
+    pub(crate) fn emit(&self) {
+        let ignored = sovereign_librdkafka::ignored();
+        metrics::counter!("sovereign_kafka_leader_hints_ignored_total").absolute(ignored);
+    }
+}
+
 /// How far the relay is behind the ledger.
 pub(crate) struct Lag {
     pub(crate) events: u64,

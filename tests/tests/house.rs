@@ -10,6 +10,8 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 /// The drawing: rooms from the ground up. An arrow may only point to a lower number.
 const LAYERS: &[(&str, u8)] = &[
     ("sovereign-admission", 0),
+    ("sovereign-librdkafka", 0),
+    ("sovereign-passkeys", 0),
     ("sovereign-schemas", 1),
     ("sovereign-aggregates", 2),
     ("sovereign-guard", 2),
@@ -31,7 +33,10 @@ fn root() -> PathBuf {
 fn metadata() -> Metadata {
     MetadataCommand::new()
         .manifest_path(root().join("Cargo.toml"))
-        .other_options(["--locked".to_owned(), "--offline".to_owned()])
+        // what other platforms need is not fetched by a build, and never shipped
+        .other_options(
+            ["--locked", "--offline", "--filter-platform", env!("TARGET")].map(str::to_owned),
+        )
         .exec()
         .expect("cargo metadata must run: without it no house rule is checked")
 }

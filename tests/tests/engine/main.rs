@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods)] // these threads only wait for processes
 
+use sovereign_librdkafka as _;
+
 mod addresses;
 mod broker;
 mod cluster;

@@ -76,6 +76,10 @@ impl Report {
             ("lost, or shown and lost", self.losses.to_string()),
             ("duplicates on topics", self.duplicates.to_string()),
             ("stock consumer fell silent", self.silent.to_string()),
+            (
+                "leader hints not taken",
+                sovereign_librdkafka::ignored().to_string(),
+            ),
             ("longest until red in a stall", seconds(stall)),
             ("longest until green", seconds(green)),
             ("longest take-over", seconds(take_over)),

@@ -14,9 +14,9 @@ use crate::watchers::Shown;
 
 const REQUEST_MAX: Duration = Duration::from_secs(10);
 
-/// librdkafka's consumers sometimes give nothing more after a broker was killed, without a word,
-/// until they are made anew (its issue 5153, rust-rdkafka's 597). Whoever waits for them says so,
-/// and a new one goes on where the old one stood.
+/// Consumers that give nothing more after a broker was killed, without a word, until they are made
+/// anew, are known (librdkafka's issue 5153, rust-rdkafka's 597); one cause is gone, see
+/// `sovereign_librdkafka`. Whoever waits for this one says so, and a new one goes on where it stood.
 #[derive(Debug, Default)]
 pub(crate) struct Silent {
     now: AtomicBool,
