@@ -325,9 +325,10 @@ fn keys_fit_their_algorithm() {
     }
 }
 
-/// Made by Debian's `openssl` and Python; see `vectors/README.md`.
+/// Made by other programs, see `vectors/README.md`: what they signed is accepted, and for no other
+/// challenge or origin.
 #[test]
-fn accepts_what_others_signed() {
+fn accepts_what_browsers_signed() {
     #[derive(serde::Deserialize)]
     struct Vector {
         relying_party: String,
@@ -337,16 +338,33 @@ fn accepts_what_others_signed() {
         assertion: Assertion,
         algorithm: Algorithm,
     }
-    let text = include_str!("../vectors/rs256.json");
-    let vector: Vector = serde_json::from_str(text).unwrap();
-    let party = RelyingParty::new(&vector.relying_party, &[&vector.origin]).unwrap();
-    let challenge = Challenge(vector.challenge.0.try_into().unwrap());
-    let credential = vector.registration.verify(&party, &challenge).unwrap();
-    assert_eq!(credential.key.algorithm(), vector.algorithm);
-    vector
-        .assertion
-        .verify(&party, &challenge, &credential)
-        .unwrap();
+    for text in [
+        include_str!("../vectors/chromium-es256.json"),
+        include_str!("../vectors/chromium-eddsa.json"),
+        include_str!("../vectors/chromium-rs256.json"),
+        include_str!("../vectors/rs256.json"),
+    ] {
+        let vector: Vector = serde_json::from_str(text).unwrap();
+        let party = RelyingParty::new(&vector.relying_party, &[&vector.origin]).unwrap();
+        let challenge = Challenge(vector.challenge.0.try_into().unwrap());
+        let credential = vector.registration.verify(&party, &challenge).unwrap();
+        assert_eq!(credential.key.algorithm(), vector.algorithm);
+        let assertion = vector.assertion;
+        let verified = assertion.verify(&party, &challenge, &credential).unwrap();
+        assert!(verified.sign_count > credential.sign_count);
+        let error = assertion.verify(&party, &CHALLENGE, &credential);
+        assert!(matches!(
+            error.unwrap_err(),
+            AssertionError::ClientData(ClientDataError::Challenge { .. })
+        ));
+        let origin = format!("https://another.{}", vector.relying_party);
+        let elsewhere = RelyingParty::new(&vector.relying_party, &[&origin]).unwrap();
+        let error = assertion.verify(&elsewhere, &challenge, &credential);
+        assert!(matches!(
+            error.unwrap_err(),
+            AssertionError::ClientData(ClientDataError::Origin { .. })
+        ));
+    }
 }
 
 #[test]
