@@ -326,10 +326,14 @@ async fn healthy(reporter: &Reporter, engine: &Engine) -> Result<()> {
             return Err(problem.into());
         }
         let problem = health.parts.into_iter().find_map(|(_, p)| p.problem);
-        // a stopped relay stays stopped: its problem is final
-        let hopeless = problem
-            .as_ref()
-            .is_some_and(|p| matches!(p.code, ErrorCode::TopicAhead | ErrorCode::LedgerDiverged));
+        // a stopped relay stays stopped, and no setting changes by itself: these are final
+        let hopeless = problem.as_ref().is_some_and(|p| {
+            use ErrorCode::{InvalidConfig, LedgerDiverged, SchemaTooNew, TopicAhead};
+            matches!(
+                p.code,
+                TopicAhead | LedgerDiverged | InvalidConfig | SchemaTooNew
+            )
+        });
         if hopeless || Instant::now() > deadline {
             let late = || Problem::new(ErrorCode::TimedOut, "engine is not healthy after 60 s");
             return Err(problem.unwrap_or_else(late).into());

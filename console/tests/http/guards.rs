@@ -276,8 +276,9 @@ async fn idle_connections_do_not_delay_the_stop() {
     assert_eq!(running.get("/health").send().await.unwrap().status(), 200);
     let began = Instant::now();
     running.stop().await;
+    // a connection at work would be waited for 5 s
     assert!(
-        began.elapsed() < Duration::from_secs(2),
+        began.elapsed() < Duration::from_secs(4),
         "{:?}",
         began.elapsed()
     );
