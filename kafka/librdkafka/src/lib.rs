@@ -1,4 +1,4 @@
-//! Keeps librdkafka from a write behind its own memory (its issue 5280, in all versions since 2.5).
+//! Keeps librdkafka from a write behind its own memory (its issue 5280; the code came with 2.5).
 //!
 //! A broker that refuses a Fetch because it is not the leader may say who is (KIP-951). If it says
 //! of a partition that nobody is, as brokers do while they start, librdkafka counts that partition,
