@@ -20,6 +20,7 @@ mod processes;
 mod secret;
 mod servers;
 mod shim;
+mod staging;
 mod state;
 mod supervisor;
 

@@ -263,7 +263,7 @@ async fn servers_of_a_killed_engine_end_alone() {
 #[tokio::test]
 async fn leftovers_of_a_broken_start_are_no_obstacle() {
     let base = base();
-    let left = base.path().join("postgres/data.new");
+    let left = base.path().join("postgres/staging.0123456789abcdef");
     fs::create_dir_all(&left).unwrap();
     fs::write(left.join("PG_VERSION"), "18\n").unwrap();
     let folder = DataFolder::open(base.path()).unwrap();

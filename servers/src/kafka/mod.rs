@@ -14,6 +14,7 @@ use crate::fetch::KafkaFiles;
 use crate::home::Home;
 use crate::launch::{Launch, Launcher};
 use crate::processes::Owned;
+use crate::staging::{self, Staging};
 use crate::state::write_atomically;
 use crate::supervisor::Server;
 
@@ -61,12 +62,14 @@ impl Kafka {
             config::LOG4J2.as_bytes(),
             0o644,
         )?;
-        let (data, new) = (self.folder.join("data"), self.folder.join("data.new"));
-        let _ = fs::remove_dir_all(&new);
+        let data = self.folder.join("data");
+        staging::sweep(&self.folder);
         if !data.exists() {
             progress("formatting the storage of Apache Kafka");
+            let staging = Staging::create(&self.folder, account)?;
+            let new = staging.join("data");
             account.folder(&new, 0o700)?;
-            self.format(launcher, &new).await?;
+            self.format(launcher, &staging, &new).await?;
             fs::rename(&new, &data).map_err(Error::io("renaming", &new))?;
         }
         self.write_properties(&self.properties(), &data)
@@ -79,8 +82,8 @@ impl Kafka {
         write_atomically(path, text.as_bytes(), 0o644)
     }
 
-    async fn format(&self, launcher: &Launcher, data: &Path) -> Result<()> {
-        let properties = self.folder.join("format.properties");
+    async fn format(&self, launcher: &Launcher, staging: &Staging, data: &Path) -> Result<()> {
+        let properties = staging.join("format.properties");
         self.write_properties(&properties, data)?;
         let launch = self
             .java("64m")
@@ -94,9 +97,7 @@ impl Kafka {
             ])
             .arg("--config")
             .arg(&properties);
-        let formatted = launcher.run(&launch, "", FORMAT_LIMIT).await;
-        let _ = fs::remove_file(&properties);
-        formatted.map(drop)
+        launcher.run(&launch, "", FORMAT_LIMIT).await.map(drop)
     }
 
     fn java(&self, heap: &str) -> Launch {

@@ -13,6 +13,7 @@ use crate::home::Home;
 use crate::launch::{Launch, Launcher};
 use crate::processes::{self, Owned};
 use crate::secret::SecretUrl;
+use crate::staging::{self, Staging};
 use crate::state::write_atomically;
 use crate::supervisor::Server;
 
@@ -55,8 +56,8 @@ impl Postgres {
         &self,
         progress: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<()> {
-        let (data, new) = (self.data(), self.folder.join("data.new"));
-        let _ = fs::remove_dir_all(&new);
+        let data = self.data();
+        staging::sweep(&self.folder);
         match fs::read_to_string(data.join("PG_VERSION")) {
             Ok(version) if version.trim() == MAJOR => {}
             Ok(version) => {
@@ -68,7 +69,8 @@ impl Postgres {
             }
             Err(_) => {
                 progress("initialising PostgreSQL");
-                self.launcher.account.folder(&new, 0o700)?;
+                let staging = Staging::create(&self.folder, &self.launcher.account)?;
+                let new = staging.join("data");
                 self.initdb(&new).await?;
                 // Fails unless `data` is missing or empty, so nothing is ever overwritten.
                 fs::rename(&new, &data).map_err(Error::io("renaming", &new))?;

@@ -1,5 +1,6 @@
 //! Starting, stopping, dying.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -128,31 +129,103 @@ fn servers_that_die_are_started_again() {
     engine.run(&["verify", "--against", "kafka"]).ok();
 }
 
+/// The engine of `up --foreground`, killed as soon as `reached` says so of its processes.
+fn killed_start(engine: &Engine, reached: impl Fn(&[(u32, String)]) -> bool) {
+    let mut child = engine
+        .command(&["up", "--foreground"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !reached(&engine.processes()) {
+        assert!(Instant::now() < deadline, "{:?}", engine.processes());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for (pid, line) in engine.processes() {
+        if line.contains("--foreground") {
+            // `timeout` may have ended with its child already
+            let _ = std::process::Command::new("kill")
+                .args(["-9", &pid.to_string()])
+                .status();
+        }
+    }
+    child.wait().unwrap();
+}
+
 #[test]
 fn a_half_initialised_folder_heals_itself() {
     let engine = Engine::new("halfway");
     for pause_ms in [300, 1_500] {
-        let mut child = engine
-            .command(&["up", "--foreground"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_millis(pause_ms));
-        for (pid, line) in engine.processes() {
-            if line.contains("--foreground") {
-                // `timeout` may have ended with its child already
-                let _ = std::process::Command::new("kill")
-                    .args(["-9", &pid.to_string()])
-                    .status();
-            }
-        }
-        child.wait().unwrap();
+        let start = Instant::now();
+        let pause = Duration::from_millis(pause_ms);
+        killed_start(&engine, |_| start.elapsed() >= pause);
     }
     engine.up();
     engine.send_all(&[register("healed")]);
     assert_eq!(engine.head(), 1);
     engine.run(&["down"]).ok();
     all_end(&engine, Duration::ZERO);
+}
+
+/// What `initdb` does when its engine dies is to clean up, at its leisure.
+#[test]
+fn a_helper_that_outlives_its_engine_does_not_disturb_the_next() {
+    let engine = Engine::new("outlived");
+    // those that have begun to fill their folder
+    let helpers = |processes: &[(u32, String)]| -> Vec<u32> {
+        let begun = |line: &str| {
+            let mut words = line.split(' ');
+            words.next().is_some_and(|name| name.ends_with("/initdb"))
+                && words
+                    .find(|word| word.starts_with(engine.data.to_str().unwrap()))
+                    .is_some_and(|folder| Path::new(folder).join("pg_wal").exists())
+        };
+        let found = processes.iter().filter(|(_, line)| begun(line));
+        found.map(|(pid, _)| *pid).collect()
+    };
+    let found = std::cell::Cell::new(0);
+    let outlived = (0..10).find_map(|_| {
+        all_end(&engine, ORPHANS_END_WITHIN);
+        killed_start(&engine, |processes| {
+            found.set(helpers(processes).first().copied().unwrap_or(0));
+            found.get() != 0
+        });
+        // Not before its engine dies: the system wakes stopped processes that lose their parent.
+        // It may be through with it all by now.
+        let pid = found.get();
+        let stop = ["-STOP", &pid.to_string()];
+        let _ = std::process::Command::new("kill").args(stop).status();
+        std::thread::sleep(Duration::from_millis(100));
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        state.contains(") T ").then_some(pid)
+    });
+    let stopped = outlived.expect("one that is still there after its engine");
+    let up = engine
+        .command(&["up"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while helpers(&engine.processes())
+        .iter()
+        .all(|pid| *pid == stopped)
+    {
+        assert!(Instant::now() < deadline, "{:?}", engine.processes());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    signal(stopped, "-CONT");
+    let up = up.wait_with_output().unwrap();
+    assert!(
+        up.status.success(),
+        "{}",
+        String::from_utf8_lossy(&up.stderr)
+    );
+    engine.send_all(&[register("undisturbed")]);
+    assert_eq!(engine.head(), 1);
+    engine.run(&["down"]).ok();
+    all_end(&engine, ORPHANS_END_WITHIN);
 }
