@@ -32,7 +32,7 @@ const INDEXES: [Index; 3] = [
     Index {
         name: "events_sequence",
         rows: "true",
-        order: "aggregate_type, aggregate_id, sequence",
+        order: "aggregate_id, aggregate_type, sequence",
     },
     Index {
         name: "events_command",

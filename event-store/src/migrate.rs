@@ -41,6 +41,11 @@ pub(crate) const LEDGER: Migrations = Migrations {
             name: "sharing",
             sql: include_str!("../migrations/ledger-0004-sharing.sql"),
         },
+        Migration {
+            version: 5,
+            name: "sequence",
+            sql: include_str!("../migrations/ledger-0005-sequence.sql"),
+        },
     ],
 };
 

@@ -98,3 +98,44 @@ async fn keys_of_a_newer_build_are_refused_with_numbers() {
     drop(connection);
     database.remove().await;
 }
+
+/// What a ledger of version 4 looks like to this build.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_of_an_older_build_is_brought_up_and_keeps_its_events() {
+    let database = Database::create().await;
+    let ledger = database.open().await;
+    for agent in ["a", "b", "c"] {
+        send(&ledger, &register(agent)).await;
+    }
+    let before = verified(&ledger.reader()).await;
+    ledger.close().await;
+    let mut superuser = database.connect().await;
+    superuser
+        .execute(
+            "alter table ledger.events drop constraint events_sequence, \
+             add constraint events_sequence unique (aggregate_type, aggregate_id, sequence); \
+             delete from ledger.sovereign_schema where version > 4",
+        )
+        .await
+        .unwrap();
+
+    let ledger = database.open().await;
+    assert_eq!(verified(&ledger.reader()).await, before);
+    let definition: String =
+        sqlx::query_scalar("select pg_get_indexdef('ledger.events_sequence'::regclass)")
+            .fetch_one(&mut superuser)
+            .await
+            .unwrap();
+    assert!(
+        definition.contains("UNIQUE")
+            && definition.contains("(aggregate_id, aggregate_type, sequence)"),
+        "{definition}"
+    );
+    let differences = sovereign_event_store::check_indexes(&database.url).await;
+    assert_eq!(differences.unwrap(), None);
+    let again = send(&ledger, &register("a")).await;
+    assert_eq!(again.error.map(|e| e.code), Some(ErrorCode::AlreadyExists));
+    ledger.close().await;
+    drop(superuser);
+    database.remove().await;
+}
