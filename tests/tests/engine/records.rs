@@ -1,5 +1,5 @@
 //! Commands as records, by stock clients: each has one outcome on `commands.reply`, also when
-//! engines are killed in the middle of it.
+//! engines are killed or paused in the middle of it.
 //!
 //! `SOVEREIGN_TEST_KILLS` says how often, 6 times if it is not set.
 
@@ -238,11 +238,34 @@ fn record(sender: &Sender, n: u64) -> u64 {
     copies
 }
 
+/// Kills one, the other, both; or stops one until the other has its work, and lets it go on.
+fn fault(nodes: &[&Node; 2], round: u64) {
+    let pid = |node: &Node| node.engine.pid("engine");
+    let one = &nodes[round as usize % 2];
+    match round % 5 {
+        1 | 3 => {
+            let pid = pid(one);
+            signal(pid, "-STOP");
+            std::thread::sleep(Duration::from_secs(10));
+            signal(pid, "-CONT");
+        }
+        4 => {
+            let pids = nodes.map(pid);
+            pids.iter().for_each(|pid| signal(*pid, "-9"));
+            nodes.iter().for_each(|node| node.up());
+        }
+        _ => {
+            signal(pid(one), "-9");
+            one.up();
+        }
+    }
+}
+
 #[test]
-fn killed_engines_answer_each_record_once_and_its_command_takes_effect_once() {
-    const COMMANDS: u64 = 6_000;
-    let kills = std::env::var("SOVEREIGN_TEST_KILLS").ok();
-    let kills: u64 = kills.and_then(|n| n.parse().ok()).unwrap_or(6);
+fn killed_and_paused_engines_answer_each_record_once_and_its_command_takes_effect_once() {
+    const COMMANDS_MIN: u64 = 3_000;
+    let rounds = std::env::var("SOVEREIGN_TEST_KILLS").ok();
+    let rounds: u64 = rounds.and_then(|n| n.parse().ok()).unwrap_or(6);
     let servers = Servers::start();
     let (ledger, keys) = (servers.database("ledger"), servers.database("subject_keys"));
     let a = Node::new("records-a", &servers, [&ledger, &keys], None);
@@ -250,48 +273,36 @@ fn killed_engines_answer_each_record_once_and_its_command_takes_effect_once() {
     let key = a.engine.data.join("master.key");
     let b = Node::new("records-b", &servers, [&ledger, &keys], Some(key));
     b.up();
-    let (nodes, killed) = ([&a, &b], AtomicBool::new(false));
-    let records = std::thread::scope(|scope| {
-        let killer = scope.spawn(|| {
-            for kill in 0..kills {
-                std::thread::sleep(Duration::from_millis(1_500 + kill * 700 % 2_000));
-                // one, the other, both
-                let now = match kill % 3 {
-                    2 => &nodes[..],
-                    one => &nodes[one as usize..=one as usize],
-                };
-                let pids = now.iter().map(|node| node.engine.pid("engine"));
-                let pids: Vec<u32> = pids.collect();
-                for pid in pids {
-                    signal(pid, "-9");
-                }
-                for node in now {
-                    node.up();
-                }
+    let (nodes, over) = ([&a, &b], AtomicBool::new(false));
+    let (commands, records) = std::thread::scope(|scope| {
+        let faults = scope.spawn(|| {
+            for round in 0..rounds {
+                std::thread::sleep(Duration::from_millis(1_500 + round * 700 % 2_000));
+                fault(&nodes, round);
             }
-            killed.store(true, Ordering::Relaxed);
+            over.store(true, Ordering::Relaxed);
         });
         let sender = Sender::new(&servers.brokers);
-        let mut records = 0;
-        for n in 0..COMMANDS {
-            records += record(&sender, n);
-            if n % 20 == 0 && !killed.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(150));
-            }
+        let (mut commands, mut records) = (0, 0);
+        // all the time: somebody is always in the middle of a transaction
+        while !over.load(Ordering::Relaxed) || commands < COMMANDS_MIN {
+            records += record(&sender, commands);
+            commands += 1;
+            std::thread::sleep(Duration::from_millis(4));
         }
         sender.flush();
-        killer.join().unwrap();
-        records
+        faults.join().unwrap();
+        (commands, records)
     });
     let begun = Instant::now();
     let replies = replies(&servers.brokers, records as usize, Duration::from_secs(180));
     say(&format!(
-        "{records} records, {kills} kills: all answered {:.1} s after the last",
+        "{records} records, {rounds} faults: all answered {:.1} s after the last",
         begun.elapsed().as_secs_f64()
     ));
     let events = events(&a.engine);
     let mut effects: HashMap<String, u64> = HashMap::new();
-    for n in 0..COMMANDS {
+    for n in 0..commands {
         let of = &replies[&n.to_string()];
         let mut statuses: Vec<_> = of.iter().map(|o| o["status"].as_str().unwrap()).collect();
         statuses.sort_unstable();
@@ -309,7 +320,7 @@ fn killed_engines_answer_each_record_once_and_its_command_takes_effect_once() {
         *sequence += 1;
         assert_eq!(event.header.sequence, *sequence, "{n}: {of:?}");
     }
-    assert_eq!(events.len() as u64, COMMANDS, "each command once");
+    assert_eq!(events.len() as u64, commands, "each command once");
     for node in nodes {
         node.engine.settle();
         let verified = node.engine.run(&["verify", "--against", "kafka", "--json"]);
