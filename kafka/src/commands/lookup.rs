@@ -13,11 +13,15 @@ const IDS_MAX: usize = 4_096;
 /// How long an id that the registry does not have is not asked for again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 
+/// What is wrong with an id, if anything.
+type Found = Result<(), Problem>;
+
 /// Asks the registry, and remembers.
 #[derive(Debug)]
 pub(super) struct Lookup {
     registry: RegistryOptions,
-    ids: Mutex<HashMap<u32, (Result<(), Problem>, Instant)>>,
+    /// With the moments of asking.
+    ids: Mutex<HashMap<u32, (Found, Instant)>>,
 }
 
 impl Lookup {
@@ -28,8 +32,8 @@ impl Lookup {
         }
     }
 
-    /// What is wrong with the id, if anything; an error if that cannot be known now.
-    pub(super) async fn check(&self, id: u32) -> Result<Result<(), Problem>, Problem> {
+    /// An error if it cannot be known now.
+    pub(super) async fn check(&self, id: u32) -> Result<Found, Problem> {
         if let Some(known) = self.known(id) {
             return Ok(known);
         }
@@ -54,7 +58,7 @@ impl Lookup {
         Ok(found)
     }
 
-    fn known(&self, id: u32) -> Option<Result<(), Problem>> {
+    fn known(&self, id: u32) -> Option<Found> {
         let ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         let (known, asked) = ids.get(&id)?;
         (known.is_ok() || asked.elapsed() < UNKNOWN_FOR).then(|| known.clone())

@@ -227,11 +227,11 @@ fn record(sender: &Sender, n: u64) -> u64 {
         0..AGENTS => register(&agent),
         _ => thought(&agent, &format!("number {n}")),
     };
-    if n % 3 == 0 {
+    if n.is_multiple_of(3) {
         command["command_id"] = format!("record-{n}").into();
     }
     let command = command.to_string();
-    let copies = if n % 30 == 0 { 2 } else { 1 };
+    let copies = if n.is_multiple_of(30) { 2 } else { 1 };
     for _ in 0..copies {
         sender.send(&agent, command.as_bytes(), &n.to_string());
     }
