@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use sovereign_schemas::{AggregateId, CommandContext, Outcome};
+use sovereign_schemas::{AggregateId, CommandContext, Outcome, Uuid};
 
 use crate::AnyCommand;
 
@@ -14,6 +14,9 @@ pub struct CommandRequest {
     pub context: CommandContext,
     /// Refuse with a conflict unless the aggregate stands at this sequence.
     pub expected_sequence: Option<u64>,
+    /// What it came in, if that has an id of its own, as a record has: the id of its first event
+    /// tells ([`sovereign_schemas::bears_source`]).
+    pub source: Option<Uuid>,
 }
 
 /// The one way to change anything. The ledger implements it; agents and the API call it.

@@ -230,6 +230,7 @@ where
                 .map_err(unexpected)?,
             command,
             expected_sequence: Some(context.sequence),
+            source: None,
         };
         let outcome = self.ledger.send(request).await;
         let Outcome {

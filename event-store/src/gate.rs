@@ -27,6 +27,8 @@ pub struct RawCommand {
     pub expected_sequence: Option<u64>,
     /// Whose key seals the texts; by default the agent's, else the actor's.
     pub subject: Option<AggregateId>,
+    /// What it came in, if that has an id of its own.
+    pub source: Option<Uuid>,
 }
 
 /// Scrubs, seals and checks. Cheap to clone.
@@ -78,6 +80,32 @@ impl Gate {
     /// # Errors
     /// Which field is wrong, what was expected, what was found; never the value of a text.
     pub fn parse(&self, line: &[u8]) -> (Option<String>, Result<RawCommand, Problem>) {
+        self.parse_or(line, Uuid::now_v7)
+    }
+
+    /// The same of what came in something with an id of its own, such as a record: that is also
+    /// the command's id, if the caller gave none.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_from(
+        &self,
+        line: &[u8],
+        source: Uuid,
+    ) -> (Option<String>, Result<RawCommand, Problem>) {
+        let (id, parsed) = self.parse_or(line, || source);
+        let parsed = parsed.map(|raw| RawCommand {
+            source: Some(source),
+            ..raw
+        });
+        (id, parsed)
+    }
+
+    fn parse_or(
+        &self,
+        line: &[u8],
+        command_id: impl FnOnce() -> Uuid,
+    ) -> (Option<String>, Result<RawCommand, Problem>) {
         if line.len() > LINE_BYTES_MAX {
             let problem = Problem::new(ErrorCode::LineTooLong, "line is too long")
                 .found(format!("{} bytes", line.len()))
@@ -89,7 +117,7 @@ impl Gate {
             Err(error) => return (None, Err(malformed(line, &error))),
         };
         let told = object.get("command_id").and_then(Value::as_str).map(told);
-        match self.understand(object) {
+        match self.understand(object, command_id) {
             Ok(raw) => {
                 let id = told.unwrap_or_else(|| raw.context.command_id.to_string());
                 (Some(id), Ok(raw))
@@ -98,7 +126,11 @@ impl Gate {
         }
     }
 
-    fn understand(&self, mut object: Map<String, Value>) -> Result<RawCommand, Problem> {
+    fn understand(
+        &self,
+        mut object: Map<String, Value>,
+        command_id: impl FnOnce() -> Uuid,
+    ) -> Result<RawCommand, Problem> {
         if let Some(unknown) = object.keys().find(|k| !FIELDS.contains(&k.as_str())) {
             return Err(Problem::new(ErrorCode::UnknownField, "no such field")
                 .field(unknown.chars().take(80).collect::<String>())
@@ -127,7 +159,7 @@ impl Gate {
             .map(|s| id("subject", s))
             .transpose()?;
         let command_id = match optional(&object, "command_id")? {
-            None => Uuid::now_v7(),
+            None => command_id(),
             Some(text) => command_id_from_text(text).ok_or_else(|| {
                 Problem::new(ErrorCode::InvalidId, "is empty or too long")
                     .field("command_id")
@@ -152,6 +184,7 @@ impl Gate {
             context,
             expected_sequence,
             subject,
+            source: None,
         })
     }
 
@@ -180,6 +213,7 @@ impl Gate {
             context,
             expected_sequence,
             subject,
+            source,
         } = raw;
         let mut identifiers = vec![
             ("id", aggregate_id.as_str()),
@@ -213,6 +247,7 @@ impl Gate {
             command,
             context,
             expected_sequence,
+            source,
         })
     }
 

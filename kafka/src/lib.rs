@@ -3,12 +3,13 @@
 //! The only room that speaks to Kafka and to the registry. What goes onto a topic is the ledger's
 //! very bytes ([`record`]); [`Relay`] puts it there exactly once, [`KafkaLog`] and
 //! [`Subscription`] read it back; what cannot be read or processed becomes a dead letter
-//! ([`dead_letters`]).
+//! ([`dead_letters`]). What comes in as a record is a command ([`commands`]).
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod checkpoint;
 mod client;
+pub mod commands;
 mod copies;
 pub mod dead_letters;
 mod log;
@@ -25,6 +26,10 @@ mod work;
 
 pub use checkpoint::Checkpoint;
 pub use client::{Error, KafkaOptions};
+pub use commands::{
+    Answer, CommandHandler, CommandLine, Commands, CommandsHandle, CommandsHealth, CommandsOptions,
+    CommandsState,
+};
 pub use copies::verify_schema_ids;
 pub use dead_letters::{DeadLetters, LetterError, LetterState, LetterWatch};
 pub use log::KafkaLog;

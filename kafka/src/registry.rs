@@ -155,7 +155,7 @@ impl RegistryError {
 pub struct SchemaIds(Arc<BTreeMap<String, BTreeMap<u16, u32>>>);
 
 impl SchemaIds {
-    /// Registers all of [`catalog::all`] under their full record names (RecordNameStrategy), the
+    /// Registers all of [`catalog::registered`] under their full record names (RecordNameStrategy), the
     /// oldest version first, and keeps the ids. Safe to repeat: a registry gives the same id
     /// again. Tries again with growing pauses until `options.total_timeout` is over.
     ///
@@ -165,7 +165,7 @@ impl SchemaIds {
         let settings = options.settings()?;
         let deadline = Instant::now() + options.total_timeout;
         let mut ids = Vec::new();
-        for schema in catalog::all() {
+        for schema in catalog::registered() {
             let id = register(options, &settings, schema, deadline).await?;
             ids.push(((schema.name.to_owned(), schema.version), id));
         }
@@ -304,7 +304,7 @@ mod tests {
     #[tokio::test]
     async fn schemas_are_registered_by_record_name_oldest_first_and_a_busy_registry_is_asked_again()
     {
-        let all = catalog::all();
+        let all: Vec<_> = catalog::registered().collect();
         let (url, serve) = registry(all.len() + 1).await;
         let mut options = RegistryOptions::new(url);
         options.auth = RegistryAuth::Token("s3cret".into());

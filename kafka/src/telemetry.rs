@@ -1,8 +1,8 @@
 //! Metrics of this room, reviewed in one place. Never a payload.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sovereign_schemas::Position;
+use sovereign_schemas::{Outcome, Position, Status};
 
 /// One transaction of the relay became visible.
 pub(crate) struct Relayed {
@@ -67,6 +67,60 @@ impl Assigned<'_> {
         metrics::gauge!("sovereign_work_units").set(as_f64(self.units.len() as u64));
         metrics::counter!("sovereign_work_changes_total").increment(1);
         tracing::info!(units = ?self.units, "work assigned");
+    }
+}
+
+/// Commands that came as records were answered.
+pub(crate) struct Answered<O> {
+    /// Each with the moment at which its record came.
+    pub(crate) outcomes: O,
+}
+
+impl<'a, O: Iterator<Item = (&'a Outcome, Instant)>> Answered<O> {
+    pub(crate) fn emit(self) {
+        let mut counts = [("", 0_u64); 5];
+        for (outcome, since) in self.outcomes {
+            let (at, status) = match outcome.status {
+                Status::Accepted => (0, "accepted"),
+                Status::Refused => (1, "refused"),
+                Status::Duplicate => (2, "duplicate"),
+                Status::Conflict => (3, "conflict"),
+                Status::Invalid => (4, "invalid"),
+            };
+            counts[at] = (status, counts[at].1 + 1);
+            metrics::histogram!("sovereign_commands_reply_seconds").record(since.elapsed());
+        }
+        for (status, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+            metrics::counter!("sovereign_commands_replies_total", "status" => status)
+                .increment(count);
+        }
+    }
+}
+
+/// Commands that came as records and are not answered yet.
+pub(crate) struct CommandsAtWork {
+    pub(crate) in_flight: usize,
+    pub(crate) lag: u64,
+}
+
+impl CommandsAtWork {
+    pub(crate) fn emit(&self) {
+        metrics::gauge!("sovereign_commands_in_flight").set(as_f64(self.in_flight as u64));
+        metrics::gauge!("sovereign_commands_lag_records").set(as_f64(self.lag));
+    }
+}
+
+/// Commands from records start over after a failure.
+pub(crate) struct CommandsRestarted<'a> {
+    pub(crate) cause: &'a dyn std::fmt::Display,
+    pub(crate) after: Duration,
+}
+
+impl CommandsRestarted<'_> {
+    pub(crate) fn emit(&self) {
+        metrics::counter!("sovereign_commands_restarts_total").increment(1);
+        let wait_ms = u64::try_from(self.after.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(cause = %self.cause, wait_ms, "commands from records start over");
     }
 }
 

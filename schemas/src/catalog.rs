@@ -7,6 +7,8 @@ use crate::{EventType, events};
 
 /// The schema of [`crate::EventHeader`].
 pub const HEADER_SCHEMA: &str = include_str!("../avro/EventHeader.avsc");
+/// The schema of [`crate::CommandRecord`].
+pub const COMMAND_SCHEMA: &str = include_str!("../avro/CommandRecord.avsc");
 /// The schema of one entry of a recorded file.
 pub const RECORDED_EVENT_SCHEMA: &str = include_str!("../avro/RecordedEvent.avsc");
 
@@ -47,7 +49,32 @@ static ALL: LazyLock<Vec<EventSchema>> = LazyLock::new(|| {
 static BY_TYPE: LazyLock<HashMap<(&'static str, u16), &'static EventSchema>> =
     LazyLock::new(|| ALL.iter().map(|s| ((s.name, s.version), s)).collect());
 
-/// All schemas, by subject and version.
+static COMMAND: LazyLock<Option<EventSchema>> = LazyLock::new(|| {
+    Some(EventSchema {
+        name: "CommandRecord",
+        version: 1,
+        subject: "sovereign.CommandRecord",
+        json: COMMAND_SCHEMA,
+        fingerprint: fingerprint(COMMAND_SCHEMA).ok()?,
+    })
+});
+
+/// The schema of commands as records.
+///
+/// # Panics
+/// Never: the test `every_event_has_its_schemas` reads the file.
+#[must_use]
+pub fn command_record() -> &'static EventSchema {
+    #[allow(clippy::expect_used)]
+    COMMAND.as_ref().expect("it is an Avro schema")
+}
+
+/// All that a registry must have: the schemas of all events, and that of commands.
+pub fn registered() -> impl Iterator<Item = &'static EventSchema> {
+    all().iter().chain([command_record()])
+}
+
+/// All schemas of events, by subject and version.
 #[must_use]
 pub fn all() -> &'static [EventSchema] {
     &ALL
@@ -111,6 +138,10 @@ mod tests {
             assert_eq!(latest(*event_type).subject, event_type.full_name());
         }
         assert!(fingerprint(HEADER_SCHEMA).is_ok());
+        assert_eq!(registered().count(), all().len() + 1);
+        // as docs/FORMATS.md has it
+        let print = u64::from_be_bytes(command_record().fingerprint);
+        assert_eq!(print, 0x33ef_5043_79da_697c);
         assert!(fingerprint(RECORDED_EVENT_SCHEMA).is_ok());
     }
 

@@ -133,3 +133,29 @@ pub fn command_id_from_text(text: &str) -> Option<Uuid> {
         .contains(&text.len())
         .then(|| Uuid::new_v5(&crate::TYPES_NAMESPACE, text.as_bytes()))
 }
+
+/// The random bits of a UUID version 7 behind its time and counter (RFC 9562, `rand_b`).
+const RAND_B: u128 = (1 << 62) - 1;
+
+/// A UUIDv7 like `fresh`, whose last 62 bits are those of `source`: the id of the first event of a
+/// command that came in something with an id of its own. So one can tell later which of several
+/// commands with the same command id took effect.
+///
+/// # Examples
+/// ```
+/// use sovereign_schemas::{Uuid, bears_source, event_id_with_source};
+/// let (fresh, source) = (Uuid::now_v7(), Uuid::new_v5(&Uuid::NAMESPACE_URL, b"a record"));
+/// let id = event_id_with_source(fresh, source);
+/// assert_eq!((id.get_version_num(), id.get_timestamp()), (7, fresh.get_timestamp()));
+/// assert!(bears_source(id, source) && !bears_source(fresh, source));
+/// ```
+#[must_use]
+pub const fn event_id_with_source(fresh: Uuid, source: Uuid) -> Uuid {
+    Uuid::from_u128((fresh.as_u128() & !RAND_B) | (source.as_u128() & RAND_B))
+}
+
+/// Whether an event's id was made with this source.
+#[must_use]
+pub const fn bears_source(event_id: Uuid, source: Uuid) -> bool {
+    (event_id.as_u128() ^ source.as_u128()) & RAND_B == 0
+}

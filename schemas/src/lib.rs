@@ -10,6 +10,7 @@ pub mod avro;
 pub mod borrowed;
 pub mod catalog;
 pub mod chain;
+mod command_record;
 pub mod compatibility;
 mod decimal;
 mod department;
@@ -52,13 +53,16 @@ pub mod events {
     };
 }
 
+pub use command_record::CommandRecord;
 pub use decimal::{Decimal, DecimalError};
 pub use department::{Department, DepartmentId, Departments, DepartmentsError};
 pub use digest::{Digest, DigestError};
 pub use error::{ErrorCode, Problem};
 pub use events::EventType;
 pub use header::{AggregateType, EventHeader, IMPORT_ACTOR, RecordedEvent, TYPES_NAMESPACE};
-pub use ids::{AggregateId, IdError, Identifier, command_id_from_text};
+pub use ids::{
+    AggregateId, IdError, Identifier, bears_source, command_id_from_text, event_id_with_source,
+};
 pub use intake::{FromJson, Intake};
 pub use log::{Cursor, EventLog, LogError, MemoryLog, Tail};
 pub use outcome::{CommandContext, Outcome, Status};

@@ -271,6 +271,7 @@ fn stock_clients_and_the_blocks_of_the_readme_work_as_printed() {
     let node = node_packages();
     let clone = Clone::with_engine(&python);
     sending(&clone);
+    python_commands(&clone);
     let status = clone.settled();
     let (head, hash) = (&status["head"], status["head_hash"].as_str().unwrap());
     assert!(head.as_u64().unwrap() > 400, "head is {head}");
@@ -302,6 +303,15 @@ fn sending(clone: &Clone) {
         "{printed}"
     );
     assert!(!printed.contains("10.1.2.3"), "{printed}");
+}
+
+fn python_commands(clone: &Clone) {
+    let script = block("python-command");
+    fs::write(clone.folder.join("command.py"), script).unwrap();
+    for expected in ["accepted", "refused"] {
+        let printed = clone.ok(".venv/bin/python command.py");
+        assert_eq!(json_lines(&printed)[0]["status"], expected, "{printed}");
+    }
 }
 
 fn python_reads(clone: &Clone, head: &Value, hash: &str) {

@@ -107,6 +107,7 @@ impl Sender {
             command: AnyCommand::Agent(self.fixed.command(first, random)),
             context,
             expected_sequence: unit.conflict.then_some(u64::MAX),
+            source: None,
         }
     }
 }

@@ -195,6 +195,7 @@ fn request(agent: u64, command: AgentCommand) -> anyhow::Result<CommandRequest> 
         command: AnyCommand::Agent(command),
         context: CommandContext::fresh("bench".parse()?, DepartmentId(1 + (agent % 2 * 4) as u16)),
         expected_sequence: None,
+        source: None,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Guard and ledger behind one door, for the API and for the agents.
+//! Guard and ledger behind one door, for the API, for the agents and for records (`records.rs`).
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
@@ -17,8 +17,8 @@ const STRIPES: usize = 64;
 
 /// Admits commands and hands them to the ledger in the order in which they came.
 pub(crate) struct Door {
-    gate: Gate,
-    ledger: Ledger,
+    pub(super) gate: Gate,
+    pub(super) ledger: Ledger,
     stripes: Vec<Mutex<()>>,
     hasher: RandomState,
 }
@@ -37,7 +37,7 @@ impl Door {
     /// Sealing may wait for the key database. So that commands to one aggregate keep their order
     /// nevertheless, a place in its stripe is taken first (tokio's mutex is fair) and held until
     /// the ledger's queue has the command.
-    async fn run(&self, raw: RawCommand) -> Outcome {
+    pub(super) async fn run(&self, raw: RawCommand) -> Outcome {
         let stripe = self.hasher.hash_one(&raw.aggregate_id) as usize % STRIPES;
         let place = self.stripes[stripe].lock().await;
         let request = match self.gate.admit(raw).await {
@@ -95,6 +95,7 @@ impl Gateway for Door {
             context,
             expected_sequence: None,
             subject: None,
+            source: None,
         };
         self.run(raw).await
     }

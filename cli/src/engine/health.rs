@@ -80,6 +80,18 @@ impl Parts {
         failed(health.healthy, None, json!(health), health.problem)
     }
 
+    fn commands_health(&self) -> PartHealth {
+        let Some(commands) = self.commands.get() else {
+            return PartHealth::failed(Problem::new(
+                ErrorCode::BrokerUnreachable,
+                "commands from records are not taken yet",
+            ));
+        };
+        let health = commands.health();
+        let lag = Some(health.lag);
+        failed(health.healthy, lag, json!(health), health.problem.clone())
+    }
+
     fn views_health(&self) -> PartHealth {
         let head = self.ledger.flushed().position;
         let health = self.views.health(Some(head));
@@ -132,6 +144,7 @@ impl HealthSource for Parts {
             ("relay".to_owned(), self.relay_health()),
             ("views".to_owned(), self.views_health()),
             ("agents".to_owned(), self.agents_health()),
+            ("commands".to_owned(), self.commands_health()),
             ("work".to_owned(), self.work_health()),
         ]);
         if let Some(servers) = self.servers_health() {
@@ -183,6 +196,7 @@ impl StatusSource for Parts {
             "version": env!("CARGO_PKG_VERSION"),
             "relay": relay,
             "projections": part("views").map(|p| p.detail.clone()),
+            "commands": part("commands").map(|p| p.detail.clone()),
             "dead_letters": self.letters.get().and_then(super::letters::Letters::counts),
             "servers": part("servers").map(|p| p.detail.clone()),
             "agents": part("agents").map(|p| p.detail.clone()),

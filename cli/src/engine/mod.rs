@@ -5,6 +5,7 @@ mod health;
 mod letters;
 mod market;
 mod parts;
+mod records;
 mod registry;
 mod servers;
 mod services;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sovereign_agents::RunnerHandle;
 use sovereign_event_store::Ledger;
-use sovereign_kafka::{RelayHandle, RelayState, WorkGroup};
+use sovereign_kafka::{CommandsHandle, RelayHandle, RelayState, WorkGroup};
 use sovereign_projections::ProjectorHandle;
 use sovereign_schemas::{ErrorCode, Problem};
 use sovereign_servers::Servers;
@@ -27,6 +27,7 @@ pub(crate) struct Parts {
     pub(super) relay: RwLock<Option<RelayHandle>>,
     pub(super) agents: OnceLock<RunnerHandle>,
     pub(super) letters: OnceLock<Letters>,
+    pub(super) commands: OnceLock<CommandsHandle>,
     pub(super) market: Arc<SharedMarket>,
     pub(super) work: OnceLock<WorkGroup>,
     pub(super) state: OnceLock<EngineState>,
@@ -84,6 +85,9 @@ impl Engine {
             .is_err()
         {
             tracing::warn!("requests were cut off");
+        }
+        if let Some(commands) = parts.commands.get() {
+            commands.stop().await;
         }
         parts.ledger.close().await;
         let relay = parts

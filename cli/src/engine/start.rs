@@ -13,8 +13,8 @@ use sovereign_console::{
 use sovereign_event_store::{Artifacts, Checkpoints, Gate, KeyStore, Ledger, LedgerOptions};
 use sovereign_guard::seal::MasterKey;
 use sovereign_kafka::{
-    KafkaOptions, RegistryOptions, Relay, RelayOptions, SchemaIds, TopicSettings, Turn, WorkGroup,
-    WorkOptions, ensure_topics,
+    Commands, CommandsOptions, KafkaOptions, RegistryOptions, Relay, RelayOptions, SchemaIds,
+    TopicSettings, Turn, WorkGroup, WorkOptions, ensure_topics,
 };
 use sovereign_projections::{Projector, ViewsOptions, ViewsStore};
 use sovereign_schemas::{Departments, ErrorCode, Problem, Timestamp};
@@ -197,6 +197,7 @@ async fn assemble(
         relay: RwLock::new(None),
         agents: OnceLock::new(),
         letters: OnceLock::new(),
+        commands: OnceLock::new(),
         market: market.clone(),
         work: OnceLock::new(),
         state: OnceLock::new(),
@@ -246,6 +247,8 @@ async fn assemble(
         schema_ids.clone(),
         stop.subscribe(),
     )?;
+    let options = CommandsOptions::new(kafka.clone(), RegistryOptions::new(&registry), &engine_id);
+    let commands = Commands::start(options, door.clone()).map_err(|e| e.problem())?;
     let mut options = RelayOptions::new(kafka);
     let turn = group
         .unit(work::RELAY)
@@ -286,6 +289,7 @@ async fn assemble(
     // each was empty: nobody else sets them
     let _ = (parts.agents.set(agents), parts.state.set(state.clone()));
     let _ = parts.letters.set(letters);
+    let _ = parts.commands.set(commands);
     let _ = parts.work.set(group);
     *parts.relay.write().unwrap_or_else(PoisonError::into_inner) = Some(relay);
     let engine = Engine {

@@ -496,6 +496,7 @@ impl<'a> Walk<'a> {
                 traceparent: None,
             },
             expected_sequence: Some(chunk.first.cast_unsigned() - 1),
+            source: None,
         })
     }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sovereign_aggregates::{AnyEvent, AnyState};
 use sovereign_schemas::{
     AggregateType, Departments, Digest, ErrorCode, EventHeader, Outcome, PAYLOAD_BYTES_MAX,
-    Position, Problem, RecordedEvent, Status, Timestamp, Uuid, catalog,
+    Position, Problem, RecordedEvent, Status, Timestamp, Uuid, catalog, event_id_with_source,
 };
 
 use super::batch::{Batch, Waiting};
@@ -132,10 +132,15 @@ fn accept(
     let first = batch.after.head.position.next();
     let last = Position(batch.after.head.position.0 + count as u64);
     let aggregate_type = AnyState::aggregate_type(&cached.state);
+    let mut source = waiting.request.source;
     for (event, payload) in events.iter().zip(payloads) {
         cached.sequence += 1;
+        let fresh = clock.event_id();
         let place = Place {
-            event_id: clock.event_id(),
+            // of the first event only: two of one moment would have the same id
+            event_id: source
+                .take()
+                .map_or(fresh, |s| event_id_with_source(fresh, s)),
             aggregate_type,
             sequence: cached.sequence,
             at,

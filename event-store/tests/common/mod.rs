@@ -84,6 +84,7 @@ pub(crate) fn request(agent: &str, command: AnyCommand) -> CommandRequest {
         command,
         context: CommandContext::fresh("tester".parse().unwrap(), DepartmentId::ORCHESTRATOR),
         expected_sequence: None,
+        source: None,
     }
 }
 

@@ -102,6 +102,12 @@ pub enum LetterError {
         /// The view.
         group: String,
     },
+    /// It is a command, and its sender was told what is wrong with it.
+    #[error("dead letter {id} is a command that was answered")]
+    OfCommand {
+        /// Which.
+        id: Uuid,
+    },
     /// This build cannot decode it either; the attempt was counted.
     #[error("dead letter {id} still does not decode: {cause}")]
     StillBroken {
@@ -127,7 +133,9 @@ impl LetterError {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::NotFound(_) => ErrorCode::NotFound,
-            Self::WrongState { .. } | Self::OfView { .. } => ErrorCode::WrongState,
+            Self::WrongState { .. } | Self::OfView { .. } | Self::OfCommand { .. } => {
+                ErrorCode::WrongState
+            }
             Self::StillBroken { cause, .. } => cause.code(),
             Self::SourceGone { .. } => ErrorCode::VerificationDifference,
             Self::Kafka(error) => error.code(),
@@ -151,6 +159,9 @@ impl LetterError {
             }
             Self::WrongState { .. } => problem.remedy("nothing is left to do"),
             Self::OfView { .. } => problem.remedy("correct the cause; the view goes on by itself"),
+            Self::OfCommand { .. } => problem.remedy(
+                "send the command again, corrected, as a record of its own; then drop this",
+            ),
             _ => problem,
         }
     }
@@ -318,6 +329,9 @@ fn retry(
     if letter.origin.topic == LEDGER {
         let group = letter.group;
         return Err(LetterError::OfView { id, group });
+    }
+    if letter.group == options.topic(crate::commands::GROUP) {
+        return Err(LetterError::OfCommand { id });
     }
     let mut whole = letter.record.clone();
     if letter.left_at_source.is_some() {

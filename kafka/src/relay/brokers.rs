@@ -89,8 +89,9 @@ impl RelayPort for Brokers {
 
     async fn take_over(&self, transactional_id: &str) -> Result<Box<dyn TransactionalPort>, Error> {
         let (options, id) = (self.options.clone(), transactional_id.to_owned());
-        let producer = blocking(move || TransactionalProducer::take_over(&options, &id)).await?;
-        Ok(Box::new(producer))
+        let (kafka, timeout) = (options.kafka, options.transaction_timeout);
+        let taken = blocking(move || TransactionalProducer::take_over(&kafka, &id, timeout));
+        Ok(Box::new(taken.await?))
     }
 
     fn run(&self, name: &str, work: Work) -> Result<(), Error> {

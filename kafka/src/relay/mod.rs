@@ -12,7 +12,7 @@ mod health;
 mod lane;
 mod pipeline;
 pub mod port;
-mod producer;
+pub(crate) mod producer;
 mod session;
 mod standby;
 mod visible;

@@ -3,15 +3,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Message as _};
+use rdkafka::message::{DeliveryResult, Message as _, ToBytes};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
-use super::RelayOptions;
 use super::port::{Outgoing, TransactionalPort, Written};
-use crate::client::{Context, Error};
+use crate::client::{Context, Error, KafkaOptions};
 use crate::topics::RECORD_BYTES_MAX;
 use crate::{checkpoint, record};
 
@@ -96,15 +97,17 @@ pub(crate) struct TransactionalProducer {
 impl TransactionalProducer {
     /// Takes over `transactional_id`: whoever held it is fenced, and what it left open is aborted
     /// (or its commit completed) when this returns.
-    pub(crate) fn take_over(options: &RelayOptions, transactional_id: &str) -> Result<Self, Error> {
-        let patience = options.transaction_timeout * 3 / 4;
-        let mut config = options.kafka.config()?;
+    /// The brokers end what it leaves open after `timeout`.
+    pub(crate) fn take_over(
+        options: &KafkaOptions,
+        transactional_id: &str,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
+        let patience = timeout * 3 / 4;
+        let mut config = options.config()?;
         config
-            .set("transactional.id", options.kafka.topic(transactional_id))
-            .set(
-                "transaction.timeout.ms",
-                options.transaction_timeout.as_millis().to_string(),
-            )
+            .set("transactional.id", options.topic(transactional_id))
+            .set("transaction.timeout.ms", timeout.as_millis().to_string())
             .set("message.timeout.ms", patience.as_millis().to_string())
             .set("acks", "all")
             .set("linger.ms", "0")
@@ -114,7 +117,7 @@ impl TransactionalProducer {
             // where the Java clients put the same key
             .set("partitioner", "murmur2_random");
         let context = Deliveries {
-            client: Context::of(&options.kafka),
+            client: Context::of(options),
             ..Deliveries::default()
         };
         let (client, delivered) = (context.client.clone(), Arc::clone(&context.delivered));
@@ -136,7 +139,11 @@ impl TransactionalProducer {
         Ok(producer)
     }
 
-    fn enqueue(&self, mut record: BaseRecord<'_, str, [u8], ()>) -> Result<(), Error> {
+    /// Adds a record to the open transaction.
+    pub(crate) fn enqueue<K: ToBytes + ?Sized>(
+        &self,
+        mut record: BaseRecord<'_, K, [u8], ()>,
+    ) -> Result<(), Error> {
         let deadline = Instant::now() + self.patience;
         loop {
             match self.inner.send(record) {
@@ -149,6 +156,25 @@ impl TransactionalProducer {
                     record = back;
                     self.serve();
                 }
+            }
+        }
+    }
+
+    /// Moves a consumer group's place within the open transaction: all or nothing. The brokers
+    /// refuse it from who was a member once and is none any more.
+    pub(crate) fn move_group(
+        &self,
+        offsets: &TopicPartitionList,
+        member: &ConsumerGroupMetadata,
+    ) -> Result<(), Error> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let patience = self.patience;
+            match (self.inner).send_offsets_to_transaction(offsets, member, patience) {
+                Ok(()) => return Ok(()),
+                Err(KafkaError::Transaction(error)) if error.is_retriable() && tries < 3 => {}
+                Err(error) => return Err(self.explain("offsets", &error)),
             }
         }
     }

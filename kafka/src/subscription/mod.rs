@@ -20,6 +20,7 @@ use crate::record::RecordError;
 use crate::registry::{RegistryError, RegistryOptions};
 use filter::Filter;
 pub use reject::{Rejected, RetryPolicy};
+pub(crate) use start::{COORDINATOR_MAX, answered};
 use worker::{Chunk, Command, Order};
 
 /// Chunks waiting for the reader; with [`worker::CHUNK_BYTES_MAX`] this bounds memory.

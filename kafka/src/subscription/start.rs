@@ -13,7 +13,7 @@ use crate::partitions::{PartitionReader, REQUEST_MAX, TopicPartition, settled_wi
 use crate::topics::names;
 
 /// How long a group's coordinator may take to be there.
-const COORDINATOR_MAX: Duration = Duration::from_secs(30);
+pub(crate) const COORDINATOR_MAX: Duration = Duration::from_secs(30);
 
 /// The partitions that match just now.
 pub(crate) fn matching(
@@ -134,7 +134,7 @@ fn events_offsets(
 
 /// The call succeeds also where the brokers answered for one partition with an error. Its offset
 /// reads like one that was never committed, and seeding it would take the group's place from it.
-fn answered(committed: &TopicPartitionList) -> Result<(), KafkaError> {
+pub(crate) fn answered(committed: &TopicPartitionList) -> Result<(), KafkaError> {
     committed
         .elements()
         .iter()

@@ -412,7 +412,7 @@ pub(crate) fn committed(kafka: &KafkaOptions, group: &str) -> i64 {
     found.elements()[0].offset().to_raw().unwrap_or(-1)
 }
 
-/// A registry with two schemas: 7 of AgentRegistered, 8 of MarketObserved.
+/// A registry with three schemas: 7 of AgentRegistered, 8 of MarketObserved, 9 of commands.
 pub(crate) async fn registry() -> (String, JoinHandle<()>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -433,6 +433,7 @@ pub(crate) async fn registry() -> (String, JoinHandle<()>) {
             let schema = match path.split('?').next() {
                 Some("/schemas/ids/7") => catalog::find("AgentRegistered", 1),
                 Some("/schemas/ids/8") => catalog::find("MarketObserved", 1),
+                Some("/schemas/ids/9") => Some(catalog::command_record()),
                 _ => None,
             };
             let (status, body) = match schema {

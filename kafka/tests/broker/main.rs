@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bad;
+mod commands;
 mod dead_letters;
 mod log;
 mod relay;

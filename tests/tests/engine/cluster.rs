@@ -26,20 +26,20 @@ const TAKE_OVER_MAX: Duration = Duration::from_secs(30);
 const TAKE_OVER_GOAL: Duration = Duration::from_secs(10);
 
 /// Past the test runner, which keeps what it captures.
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let mut stderr = std::io::stderr().lock();
     writeln!(stderr, "cluster: {text}").unwrap();
 }
 
 /// PostgreSQL and Kafka that end with this process, a little later than its engines.
-struct Servers {
+pub(crate) struct Servers {
     database: String,
-    brokers: String,
+    pub(crate) brokers: String,
     child: Child,
 }
 
 impl Servers {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let with_servers = binary().with_file_name("with-servers");
         let script =
             r#"echo "$SOVEREIGN_TEST_DATABASE"; echo "$SOVEREIGN_TEST_BROKERS"; cat; sleep 3"#;
@@ -61,7 +61,7 @@ impl Servers {
 
     /// A database with a role that owns it, and a namespace of its own is not needed: each ledger
     /// has its own servers.
-    fn database(&self, name: &str) -> String {
+    pub(crate) fn database(&self, name: &str) -> String {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let mut connection = PgConnection::connect(&self.database).await.unwrap();
@@ -85,13 +85,18 @@ impl Drop for Servers {
 }
 
 /// One engine of several.
-struct Node {
-    engine: Engine,
+pub(crate) struct Node {
+    pub(crate) engine: Engine,
     args: Vec<String>,
 }
 
 impl Node {
-    fn new(name: &str, servers: &Servers, databases: [&str; 2], key: Option<PathBuf>) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        servers: &Servers,
+        databases: [&str; 2],
+        key: Option<PathBuf>,
+    ) -> Self {
         let [database, keys] = databases;
         let mut args = ["--database", database, "--keys-database", keys, "--brokers"]
             .map(str::to_owned)
@@ -113,7 +118,7 @@ impl Node {
     }
 
     #[track_caller]
-    fn up(&self) {
+    pub(crate) fn up(&self) {
         self.try_up().ok();
     }
 

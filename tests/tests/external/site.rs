@@ -80,7 +80,11 @@ fn rights() -> Vec<Rule> {
     for operation in [Create, Describe, Read] {
         rules.push(rule("*", Topic, "sovereign.work", operation, true));
     }
-    for id in ["sovereign.relay.a", "sovereign.relay.b"] {
+    for id in [
+        "sovereign.relay.a",
+        "sovereign.relay.b",
+        "sovereign.commands.*",
+    ] {
         for operation in [Describe, Write] {
             rules.push(rule("*", TransactionalId, id, operation, true));
         }

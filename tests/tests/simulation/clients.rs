@@ -69,6 +69,7 @@ fn request(rng: &mut Rng, number: u64) -> CommandRequest {
             traceparent: None,
         },
         expected_sequence: rng.per_mille(150).then(|| rng.below(4)),
+        source: None,
     }
 }
 

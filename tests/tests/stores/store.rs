@@ -469,6 +469,7 @@ impl LedgerPort {
             command: Agent::recorded(events),
             context,
             expected_sequence: Some(sequence),
+            source: None,
         })
     }
 }
