@@ -66,6 +66,8 @@ codes! {
     InvalidUsage = "invalid-usage", 2, "see the command's --help";
     /// A configuration file that cannot be used.
     InvalidConfig = "invalid-config", 2, "correct the setting that is named";
+    /// A policy that cannot be used.
+    InvalidPolicy = "invalid-policy", 2, "correct the line that is named";
     /// A table that is not one of events.
     InvalidSource = "invalid-source", 2, "name the table of a postgres-es repository with --table";
     /// A range of positions that does not exist.
@@ -80,6 +82,8 @@ codes! {
     WrongState = "wrong-state", 4, "look at the aggregate's events with sovereign log --aggregate, then decide";
     /// An amount that needs a human.
     ApprovalRequired = "approval-required", 4, "have the request approved first";
+    /// More than somebody may approve.
+    LimitExceeded = "limit-exceeded", 4, "have somebody approve it whose limit is higher; the policy names them";
     /// Numbers that contradict each other.
     AmountMismatch = "amount-mismatch", 4, "make amount equal quantity times price, rounded up to the cent";
     /// Too early.

@@ -12,7 +12,8 @@ use sovereign_schemas::events::{
 };
 use sovereign_schemas::{ErrorCode, Problem, Timestamp};
 
-use crate::{Decision, Refusal, policy};
+use crate::policy::Policy;
+use crate::{Decision, Refusal};
 
 pub use command::{ApprovalCommand, Deny, Expire, Request};
 
@@ -109,15 +110,16 @@ impl Approval {
                 .field("data.amount")
                 .into());
         }
+        let policy = Policy::built_in();
         Ok(ApprovalRequested {
             action: action.into(),
             target_id: target_id.into(),
             action_digest,
             amount,
             currency: currency.into(),
-            policy_version: policy::VERSION,
+            policy_version: policy.version,
             requested_by: decision.actor.to_string(),
-            expires_at: decision.at.plus_s(policy::APPROVAL_TTL_S),
+            expires_at: decision.at.plus_s(policy.approval_ttl_s),
         })
     }
 

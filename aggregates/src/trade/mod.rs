@@ -12,7 +12,8 @@ use sovereign_schemas::events::{
 };
 use sovereign_schemas::{Decimal, ErrorCode, Problem, Text, Timestamp};
 
-use crate::{Decision, Refusal, policy};
+use crate::policy::{self, Policy};
+use crate::{Decision, Refusal};
 
 pub use command::{Authorize, Cancel, Conclude, Fill, GiveVerdict, Hold, Propose, TradeCommand};
 
@@ -142,14 +143,11 @@ impl Trade {
                 if policy::needs_approval(intent.amount) {
                     return Err(Refusal::new(
                         ErrorCode::ApprovalRequired,
-                        format!(
-                            "an amount above {} needs approval",
-                            policy::automatic_amount_max()
-                        ),
+                        format!("an amount of {} needs approval", intent.amount),
                     ));
                 }
                 TradeAuthorized {
-                    authority: policy::authority(),
+                    authority: Policy::built_in().authority(),
                 }
                 .into()
             }
