@@ -82,8 +82,6 @@ codes! {
     WrongState = "wrong-state", 4, "look at the aggregate's events with sovereign log --aggregate, then decide";
     /// An amount that needs a human.
     ApprovalRequired = "approval-required", 4, "have the request approved first";
-    /// More than somebody may approve.
-    LimitExceeded = "limit-exceeded", 4, "have somebody approve it whose limit is higher; the policy names them";
     /// Numbers that contradict each other.
     AmountMismatch = "amount-mismatch", 4, "make amount equal quantity times price, rounded up to the cent";
     /// Too early.

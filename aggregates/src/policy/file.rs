@@ -119,6 +119,7 @@ impl Policy {
             rules,
             approvers,
             text: text.to_owned(),
+            closed: false,
         };
         policy.must_be_answerable(&at, &file.rules)?;
         Ok(policy)
