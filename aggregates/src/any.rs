@@ -5,7 +5,7 @@ use serde_json::Value;
 use sovereign_schemas::avro::{DecodeError, EventGroup, TextsToJson};
 use sovereign_schemas::events::{
     AgentEvent, AgentEventRef, ApprovalEvent, ApprovalEventRef, ImportedEvent, ImportedEventRef,
-    TradeEvent, TradeEventRef,
+    PolicyEvent, PolicyEventRef, TradeEvent, TradeEventRef,
 };
 use sovereign_schemas::{
     AggregateType, DepartmentId, ErrorCode, EventType, Problem, RawText, RecordedEvent, Text,
@@ -14,6 +14,7 @@ use sovereign_schemas::{
 use crate::agent::{Agent, AgentCommand};
 use crate::approval::{Approval, ApprovalCommand};
 use crate::imported::{Imported, ImportedCommand};
+use crate::policy::{Adopted, PolicyCommand};
 use crate::trade::{Trade, TradeCommand};
 use crate::{Decision, Refusal};
 
@@ -28,6 +29,8 @@ pub enum AnyCommand<T = Text> {
     Approval(ApprovalCommand<T>),
     /// To an imported aggregate.
     Imported(ImportedCommand),
+    /// To the policy.
+    Policy(PolicyCommand),
 }
 
 impl AnyCommand<RawText> {
@@ -48,6 +51,7 @@ impl AnyCommand<RawText> {
             AggregateType::Trade => Self::Trade(TradeCommand::parse(command, data)?),
             AggregateType::Approval => Self::Approval(ApprovalCommand::parse(command, data)?),
             AggregateType::Imported => return Err(ImportedCommand::parse(command)),
+            AggregateType::Policy => Self::Policy(PolicyCommand::parse(command, data)?),
         })
     }
 }
@@ -61,7 +65,18 @@ impl<T> AnyCommand<T> {
             Self::Trade(_) => AggregateType::Trade,
             Self::Approval(_) => AggregateType::Approval,
             Self::Imported(_) => AggregateType::Imported,
+            Self::Policy(_) => AggregateType::Policy,
         }
+    }
+
+    /// Whether it is decided by the policy that holds, which then has to be in the decision.
+    #[must_use]
+    pub const fn needs_policy(&self) -> bool {
+        matches!(
+            self,
+            Self::Trade(TradeCommand::Authorize(_) | TradeCommand::ApplyPolicy(_))
+                | Self::Approval(ApprovalCommand::Request(_))
+        )
     }
 
     /// Its name, as callers write it.
@@ -72,6 +87,7 @@ impl<T> AnyCommand<T> {
             Self::Trade(c) => c.name(),
             Self::Approval(c) => c.name(),
             Self::Imported(c) => c.name(),
+            Self::Policy(c) => c.name(),
         }
     }
 
@@ -84,7 +100,7 @@ impl<T> AnyCommand<T> {
             Self::Trade(TradeCommand::GiveVerdict(_)) => DepartmentId::AUDITOR,
             Self::Trade(TradeCommand::Conclude(_)) => DepartmentId::HISTORIAN,
             Self::Trade(_) => DepartmentId::TRADER,
-            Self::Approval(_) => DepartmentId::GUARDIAN,
+            Self::Approval(_) | Self::Policy(_) => DepartmentId::GUARDIAN,
             Self::Imported(_) => DepartmentId::HISTORIAN,
         }
     }
@@ -99,6 +115,7 @@ impl<T> AnyCommand<T> {
             Self::Trade(c) => AnyCommand::Trade(c.try_map_text(f)?),
             Self::Approval(c) => AnyCommand::Approval(c.try_map_text(f)?),
             Self::Imported(c) => AnyCommand::Imported(c),
+            Self::Policy(c) => AnyCommand::Policy(c),
         })
     }
 
@@ -111,6 +128,7 @@ impl<T> AnyCommand<T> {
             Self::Trade(c) => c.identifiers(),
             Self::Approval(c) => c.identifiers(),
             Self::Imported(_) => vec![],
+            Self::Policy(c) => c.identifiers(),
         }
     }
 }
@@ -126,6 +144,8 @@ pub enum AnyEvent {
     Approval(ApprovalEvent),
     /// Of an imported aggregate.
     Imported(ImportedEvent),
+    /// Of the policy.
+    Policy(PolicyEvent),
 }
 
 impl AnyEvent {
@@ -145,6 +165,7 @@ impl AnyEvent {
             AggregateType::Trade => Self::Trade(event.decode()?),
             AggregateType::Approval => Self::Approval(event.decode()?),
             AggregateType::Imported => Self::Imported(event.decode()?),
+            AggregateType::Policy => Self::Policy(event.decode()?),
         })
     }
 
@@ -156,6 +177,7 @@ impl AnyEvent {
             Self::Trade(e) => EventGroup::event_type(e),
             Self::Approval(e) => EventGroup::event_type(e),
             Self::Imported(e) => EventGroup::event_type(e),
+            Self::Policy(e) => EventGroup::event_type(e),
         }
     }
 
@@ -166,6 +188,7 @@ impl AnyEvent {
             Self::Trade(e) => e.encode(out),
             Self::Approval(e) => e.encode(out),
             Self::Imported(e) => e.encode(out),
+            Self::Policy(e) => e.encode(out),
         }
     }
 
@@ -177,6 +200,7 @@ impl AnyEvent {
             Self::Trade(e) => e.json(texts),
             Self::Approval(e) => e.json(texts),
             Self::Imported(e) => e.json(texts),
+            Self::Policy(e) => e.json(texts),
         }
     }
 
@@ -224,6 +248,8 @@ pub enum AnyState {
     Approval(Approval),
     /// An imported aggregate's.
     Imported(Imported),
+    /// The policy's.
+    Policy(Adopted),
 }
 
 /// Runs `handle` of a cqrs-es aggregate. It never awaits anything but its sink's own mutex, so one
@@ -256,6 +282,7 @@ impl AnyState {
             AggregateType::Trade => Self::Trade(Trade::default()),
             AggregateType::Approval => Self::Approval(Approval::default()),
             AggregateType::Imported => Self::Imported(Imported::default()),
+            AggregateType::Policy => Self::Policy(Adopted::default()),
         }
     }
 
@@ -267,6 +294,7 @@ impl AnyState {
             Self::Trade(_) => AggregateType::Trade,
             Self::Approval(_) => AggregateType::Approval,
             Self::Imported(_) => AggregateType::Imported,
+            Self::Policy(_) => AggregateType::Policy,
         }
     }
 
@@ -300,6 +328,12 @@ impl AnyState {
                     .map(AnyEvent::Imported)
                     .collect())
             }
+            (Self::Policy(state), AnyCommand::Policy(command)) => {
+                Ok(run(state, command, decision)?
+                    .into_iter()
+                    .map(AnyEvent::Policy)
+                    .collect())
+            }
             _ => Err(Refusal::new(
                 ErrorCode::Internal,
                 "command and aggregate do not match",
@@ -317,7 +351,11 @@ impl AnyState {
             header.event_type.as_bytes(),
             header.event_version,
             &event.payload,
-        )
+        )?;
+        if let Self::Trade(trade) = self {
+            trade.proposed_in(header.department);
+        }
+        Ok(())
     }
 
     /// As [`Self::apply_recorded`], from the parts of an event that lie somewhere else. Nothing
@@ -345,6 +383,9 @@ impl AnyState {
             Self::Imported(state) => {
                 state.evolve_borrowed(&ImportedEventRef::decode(event_type, version, payload)?);
             }
+            Self::Policy(state) => {
+                state.evolve_borrowed(&PolicyEventRef::decode(event_type, version, payload)?);
+            }
         }
         Ok(())
     }
@@ -366,6 +407,7 @@ impl AnyState {
             Self::Trade(state) => serde_json::to_writer(&mut *out, state),
             Self::Approval(state) => serde_json::to_writer(&mut *out, state),
             Self::Imported(state) => serde_json::to_writer(&mut *out, state),
+            Self::Policy(state) => serde_json::to_writer(&mut *out, state),
         };
         // these structs hold only strings, numbers and maps with string keys: it cannot fail
         if put.is_err() {
@@ -382,11 +424,11 @@ mod tests {
 
     #[tokio::test]
     async fn decides_in_a_busy_task_as_well() {
-        let decision = Decision {
-            aggregate_id: "agent_1".parse().unwrap(),
-            at: Timestamp(0),
-            actor: "agent_1".parse().unwrap(),
-        };
+        let decision = Decision::new(
+            "agent_1".parse().unwrap(),
+            Timestamp(0),
+            "agent_1".parse().unwrap(),
+        );
         // far more than the 128 operations that tokio grants a task between two polls
         for _ in 0..1_000 {
             let data = serde_json::json!({"role": "trader"});

@@ -1,11 +1,14 @@
 use cqrs_es::Aggregate;
 use sovereign_schemas::DepartmentId;
 use sovereign_schemas::avro::EventGroup;
-use sovereign_schemas::events::{AgentEvent, ApprovalEvent, ImportedEvent, TradeEvent};
+use sovereign_schemas::events::{
+    AgentEvent, ApprovalEvent, ImportedEvent, PolicyEvent, TradeEvent,
+};
 
 use crate::agent::{Agent, AgentCommand};
 use crate::approval::{Approval, ApprovalCommand};
 use crate::imported::{Imported, ImportedCommand};
+use crate::policy::{Adopted, PolicyCommand};
 use crate::trade::{Trade, TradeCommand};
 use crate::{AnyCommand, AnyEvent};
 
@@ -40,6 +43,12 @@ impl LedgerAggregate for Imported {
     }
 }
 
+impl LedgerAggregate for Adopted {
+    fn recorded(events: Vec<PolicyEvent>) -> AnyCommand {
+        AnyCommand::Policy(PolicyCommand::Recorded(events))
+    }
+}
+
 impl AnyCommand {
     /// A command that records these events as they are; `None` if there are none, or they are of
     /// several aggregate types.
@@ -62,6 +71,7 @@ impl AnyCommand {
             AnyEvent::Trade(_) => all!(Trade, Trade),
             AnyEvent::Approval(_) => all!(Approval, Approval),
             AnyEvent::Imported(_) => all!(Imported, Imported),
+            AnyEvent::Policy(_) => all!(Policy, Adopted),
         }
     }
 }
@@ -79,7 +89,7 @@ impl AnyEvent {
                 DepartmentId::HISTORIAN
             }
             Self::Trade(_) => DepartmentId::TRADER,
-            Self::Approval(_) => DepartmentId::GUARDIAN,
+            Self::Approval(_) | Self::Policy(_) => DepartmentId::GUARDIAN,
         }
     }
 
@@ -114,11 +124,7 @@ mod tests {
         // twice the same: no command of ours would give that
         let events = vec![registered(), registered()];
         let command = AnyCommand::recorded(events.clone()).unwrap();
-        let decision = Decision {
-            aggregate_id: "a".parse().unwrap(),
-            at: Timestamp(0),
-            actor: "a".parse().unwrap(),
-        };
+        let decision = Decision::new("a".parse().unwrap(), Timestamp(0), "a".parse().unwrap());
         let mut state = AnyState::new(sovereign_schemas::AggregateType::Agent);
         assert_eq!(state.handle(command, &decision).unwrap(), events);
         let authorized = TradeAuthorized {

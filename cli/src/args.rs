@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// Requests that wait for a human.
     #[command(subcommand)]
     Approvals(ApprovalsCommand),
+    /// The policy that says when humans are asked.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// The views that events are folded into.
     #[command(subcommand)]
     Views(ViewsCommand),
@@ -365,6 +368,22 @@ pub(crate) enum ApprovalsCommand {
         /// Why, in words; it is scrubbed and sealed.
         #[arg(long)]
         reason: String,
+    },
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Print the policy that holds.
+    Show,
+    /// Read a policy and say what it says, or which line is wrong. Needs no engine.
+    Check {
+        /// TOML; docs/POLICY.md describes it.
+        file: PathBuf,
+    },
+    /// Let a policy hold from now on. Its version is one more than that of the one before.
+    Adopt {
+        /// TOML; docs/POLICY.md describes it.
+        file: PathBuf,
     },
 }
 

@@ -16,8 +16,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use args::{Cli, Command};
 use commands::{
-    agents, approvals, dead_letters, down, export, import, keys, log, replay, scrub, send, status,
-    trade, up, verify, views,
+    agents, approvals, dead_letters, down, export, import, keys, log, policy, replay, scrub, send,
+    status, trade, up, verify, views,
 };
 use failure::{Failure, Result, internal};
 use location::Location;
@@ -71,7 +71,9 @@ fn start(cli: Cli, output: Output) -> Result<()> {
 fn works_alone(command: &Command) -> bool {
     match command {
         Command::Replay(args) => args.offline,
-        Command::Scrub(_) | Command::Completions { .. } => true,
+        Command::Scrub(_)
+        | Command::Completions { .. }
+        | Command::Policy(args::PolicyCommand::Check { .. }) => true,
         _ => false,
     }
 }
@@ -94,6 +96,7 @@ async fn run(cli: Cli, output: Output) -> Result<()> {
         Command::Trade(args) => trade::run(location, output, args).await,
         Command::Agents => agents::run(location, output).await,
         Command::Approvals(command) => approvals::run(location, output, command).await,
+        Command::Policy(command) => policy::run(location, output, command).await,
         Command::Views(command) => views::run(location, output, command).await,
         Command::DeadLetters(command) => dead_letters::run(location, output, command).await,
         Command::Completions { shell } => {

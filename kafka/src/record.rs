@@ -6,7 +6,9 @@
 
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use sovereign_schemas::avro::DecodeError;
-use sovereign_schemas::events::{AgentEvent, ApprovalEvent, ImportedEvent, TradeEvent};
+use sovereign_schemas::events::{
+    AgentEvent, ApprovalEvent, ImportedEvent, PolicyEvent, TradeEvent,
+};
 use sovereign_schemas::{
     AggregateType, Digest, ErrorCode, EventHeader, EventType, PAYLOAD_BYTES_MAX, Position,
     RecordedEvent, catalog,
@@ -354,6 +356,7 @@ pub fn check_payload(event: &RecordedEvent) -> Result<(), RecordCause> {
         AggregateType::Trade => event.decode::<TradeEvent>().map(drop),
         AggregateType::Approval => event.decode::<ApprovalEvent>().map(drop),
         AggregateType::Imported => event.decode::<ImportedEvent>().map(drop),
+        AggregateType::Policy => event.decode::<PolicyEvent>().map(drop),
     }
     .map_err(RecordCause::Payload)
 }

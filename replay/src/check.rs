@@ -2,7 +2,9 @@
 
 use sovereign_schemas::AggregateType;
 use sovereign_schemas::avro::DecodeError;
-use sovereign_schemas::events::{AgentEventRef, ApprovalEventRef, ImportedEventRef, TradeEventRef};
+use sovereign_schemas::events::{
+    AgentEventRef, ApprovalEventRef, ImportedEventRef, PolicyEventRef, TradeEventRef,
+};
 
 use crate::source::View;
 use crate::{Difference, What};
@@ -23,6 +25,9 @@ pub(crate) fn decodes(aggregate_type: AggregateType, event: &View<'_>) -> Result
         }
         AggregateType::Imported => {
             ImportedEventRef::decode(event_type, event_version, payload).map(drop)
+        }
+        AggregateType::Policy => {
+            PolicyEventRef::decode(event_type, event_version, payload).map(drop)
         }
     }
 }

@@ -29,6 +29,9 @@ pub struct Digests {
     /// Of all imported aggregates; none if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub imported: Option<Digest>,
+    /// Of the policy; none if none was adopted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Digest>,
     /// Of everything.
     pub all: Digest,
 }
@@ -99,12 +102,14 @@ pub(crate) fn combine(mut aggregates: Vec<AggregateDigest>) -> Digests {
         Digest(hasher.finalize().into())
     };
     let mut all = Vec::new();
-    let imported = aggregates
-        .iter()
-        .any(|a| a.aggregate_type == AggregateType::Imported)
-        .then(|| of_type(AggregateType::Imported));
+    let there = |wanted: AggregateType| aggregates.iter().any(|a| a.aggregate_type == wanted);
+    let later = |wanted: AggregateType| there(wanted).then(|| of_type(wanted));
     for aggregate_type in AggregateType::ALL {
-        if *aggregate_type == AggregateType::Imported && imported.is_none() {
+        let first = matches!(
+            aggregate_type,
+            AggregateType::Agent | AggregateType::Trade | AggregateType::Approval
+        );
+        if !first && !there(*aggregate_type) {
             continue;
         }
         put_prefixed(&mut all, aggregate_type.as_str().as_bytes());
@@ -114,7 +119,8 @@ pub(crate) fn combine(mut aggregates: Vec<AggregateDigest>) -> Digests {
         agent: of_type(AggregateType::Agent),
         trade: of_type(AggregateType::Trade),
         approval: of_type(AggregateType::Approval),
-        imported,
+        imported: later(AggregateType::Imported),
+        policy: later(AggregateType::Policy),
         all: Digest::of(&[&all]),
     }
 }
@@ -139,7 +145,7 @@ mod tests {
     #[test]
     fn digests_are_those_that_the_formats_page_describes() {
         // with and without aggregates of the type that takes part only if there are any
-        for types in [3, AggregateType::ALL.len()] {
+        for types in [3, 4, AggregateType::ALL.len()] {
             check(&AggregateType::ALL[..types]);
         }
     }

@@ -66,6 +66,8 @@ codes! {
     InvalidUsage = "invalid-usage", 2, "see the command's --help";
     /// A configuration file that cannot be used.
     InvalidConfig = "invalid-config", 2, "correct the setting that is named";
+    /// A policy that cannot be used.
+    InvalidPolicy = "invalid-policy", 2, "correct the line that is named";
     /// A table that is not one of events.
     InvalidSource = "invalid-source", 2, "name the table of a postgres-es repository with --table";
     /// A range of positions that does not exist.

@@ -28,11 +28,19 @@ pub enum AggregateType {
     Approval,
     /// The history of an aggregate of somebody else's, brought in from another store.
     Imported,
+    /// The policy that says when humans are asked.
+    Policy,
 }
 
 impl AggregateType {
     /// All that this build knows.
-    pub const ALL: &'static [Self] = &[Self::Agent, Self::Trade, Self::Approval, Self::Imported];
+    pub const ALL: &'static [Self] = &[
+        Self::Agent,
+        Self::Trade,
+        Self::Approval,
+        Self::Imported,
+        Self::Policy,
+    ];
 
     /// As it stands in headers.
     #[must_use]
@@ -42,6 +50,7 @@ impl AggregateType {
             Self::Trade => "trade",
             Self::Approval => "approval",
             Self::Imported => "imported",
+            Self::Policy => "policy",
         }
     }
 }
@@ -64,7 +73,7 @@ impl FromStr for AggregateType {
                 Problem::new(ErrorCode::UnknownAggregate, "no such aggregate type")
                     .field("aggregate")
                     .found(text)
-                    .expected("agent, trade, approval or imported")
+                    .expected("agent, trade, approval, imported or policy")
             })
     }
 }

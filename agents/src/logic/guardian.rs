@@ -1,12 +1,12 @@
-//! Keeps the limits: an intent that the auditor found Green is authorized if its amount is small
-//! enough, and otherwise waits for a human. Whoever wants a trade never authorizes it itself.
+//! Keeps the limits: an intent that the auditor found Green is authorized or waits for a human, as
+//! the policy says. Whoever wants a trade never authorizes it itself.
 
 use std::collections::BTreeMap;
 
+use sovereign_aggregates::AnyEvent;
 use sovereign_aggregates::agent::{AgentCommand, ClearExecution};
 use sovereign_aggregates::approval::{ApprovalCommand, Request};
-use sovereign_aggregates::trade::{Authorize, Cancel, Hold, TradeCommand};
-use sovereign_aggregates::{AnyEvent, policy};
+use sovereign_aggregates::trade::{ApplyPolicy, Cancel, EXECUTE, TradeCommand};
 use sovereign_schemas::events::{ApprovalEvent, TradeEvent, Verdict};
 use sovereign_schemas::{AggregateId, Decimal, DepartmentId, Digest, Identifier};
 
@@ -16,9 +16,6 @@ pub(crate) const ROLE: Role = Role {
     name: "guardian",
     department: DepartmentId::GUARDIAN,
 };
-
-/// The action that an approval of a trade allows.
-pub const ACTION: &str = "trade.execute";
 
 /// What the guardian knows about one instrument.
 #[derive(Debug, Clone, Default)]
@@ -37,15 +34,6 @@ struct Intent {
     /// SHA-256 of the proposal's payload as recorded.
     digest: Digest,
     held: bool,
-}
-
-/// The approval that belongs to a trade.
-#[must_use]
-pub fn approval_id(trade_id: &str) -> Option<AggregateId> {
-    let plain = format!("approval_{trade_id}").parse();
-    plain
-        .or_else(|_| format!("approval_{}", Digest::of(&[trade_id.as_bytes()])).parse())
-        .ok()
 }
 
 fn proposed(seen: &Seen, e: &sovereign_schemas::events::TradeProposed) -> Option<Intent> {
@@ -78,7 +66,7 @@ pub fn step(state: &mut State, seen: &Seen) -> Vec<Reaction> {
                 );
             }
         }
-        AnyEvent::Agent(_) | AnyEvent::Imported(_) => {}
+        AnyEvent::Agent(_) | AnyEvent::Imported(_) | AnyEvent::Policy(_) => {}
     }
     out.done()
 }
@@ -97,27 +85,28 @@ fn trade(state: &mut State, seen: &Seen, event: &TradeEvent, out: &mut Reactions
             state.intents.remove(id.as_str());
         }
         TradeEvent::VerdictGiven(_) => {
+            // by the policy at that moment, whatever it was when the intent was seen here
+            if state.intents.contains_key(id.as_str()) {
+                out.trade(&id, TradeCommand::ApplyPolicy(ApplyPolicy {}));
+            }
+        }
+        TradeEvent::TradeHeld(e) => {
+            let Ok(approval_id) = e.approval_id.parse::<AggregateId>() else {
+                return;
+            };
             let Some(intent) = state.intents.get_mut(id.as_str()) else {
                 return;
             };
-            if !policy::needs_approval(intent.amount) {
-                out.trade(&id, TradeCommand::Authorize(Authorize {}));
-                return;
-            }
-            let Some(approval_id) = approval_id(id.as_str()) else {
-                return;
-            };
             intent.held = true;
-            state.waiting.insert(approval_id.to_string(), id.clone());
+            state.waiting.insert(e.approval_id.clone(), id.clone());
             let request = Request {
-                action: code(ACTION),
+                action: code(EXECUTE),
                 target_id: id.clone(),
                 action_digest: intent.digest,
                 amount: intent.amount,
                 currency: intent.currency.clone(),
             };
             out.approval(&approval_id, ApprovalCommand::Request(request));
-            out.trade(&id, TradeCommand::Hold(Hold { approval_id }));
         }
         TradeEvent::TradeAuthorized(e) => {
             // what was held meanwhile left VERIFYING long ago: its agent is not cleared

@@ -133,11 +133,7 @@ impl Ledger {
         let command: AnyCommand = request.command.try_map_text(|raw| text(&raw)).unwrap();
         let name = command.name();
         let id = request.aggregate_id;
-        let decision = Decision {
-            aggregate_id: id.clone(),
-            at: self.now(),
-            actor: context.actor.clone(),
-        };
+        let decision = Decision::new(id.clone(), self.now(), context.actor.clone());
         let key = (kind, id.to_string());
         let (state, mut sequence) = inner
             .states

@@ -10,9 +10,9 @@ use sovereign_schemas::borrowed::ToBorrowed as _;
 use sovereign_schemas::events::{
     ApprovalDenied, ApprovalEvent, ApprovalEventRef, ApprovalExpired, ApprovalRequested,
 };
-use sovereign_schemas::{ErrorCode, Problem, Timestamp};
+use sovereign_schemas::{AggregateId, Digest, ErrorCode, Problem, Timestamp};
 
-use crate::{Decision, Refusal, policy};
+use crate::{Decision, Refusal};
 
 pub use command::{ApprovalCommand, Deny, Expire, Request};
 
@@ -32,6 +32,23 @@ pub enum Approval {
     Denied,
     /// Nobody answered.
     Expired,
+}
+
+/// The approval that belongs to what it is for.
+///
+/// # Panics
+/// Never: a prefix and 64 hexadecimal digits are an id.
+#[must_use]
+pub fn id_for(target: &AggregateId) -> AggregateId {
+    let plain = format!("approval_{target}").parse();
+    plain.unwrap_or_else(|_| {
+        let digest = Digest::of(&[target.as_str().as_bytes()]);
+        #[allow(clippy::expect_used)]
+        let id = format!("approval_{digest}")
+            .parse()
+            .expect("letters, digits and _");
+        id
+    })
 }
 
 impl Approval {
@@ -109,15 +126,16 @@ impl Approval {
                 .field("data.amount")
                 .into());
         }
+        let policy = &decision.policy;
         Ok(ApprovalRequested {
             action: action.into(),
             target_id: target_id.into(),
             action_digest,
             amount,
             currency: currency.into(),
-            policy_version: policy::VERSION,
+            policy_version: policy.version,
             requested_by: decision.actor.to_string(),
-            expires_at: decision.at.plus_s(policy::APPROVAL_TTL_S),
+            expires_at: decision.at.plus_s(policy.approval_ttl_s),
         })
     }
 
@@ -167,11 +185,11 @@ mod tests {
     use super::*;
 
     fn at(us: i64) -> Decision {
-        Decision {
-            aggregate_id: "approval_1".parse().unwrap(),
-            at: Timestamp(us),
-            actor: "guardian".parse().unwrap(),
-        }
+        Decision::new(
+            "approval_1".parse().unwrap(),
+            Timestamp(us),
+            "guardian".parse().unwrap(),
+        )
     }
 
     fn waiting() -> Approval {

@@ -16,8 +16,10 @@ pub enum TradeCommand<T = Text> {
     GiveVerdict(GiveVerdict<T>),
     /// Let it wait for a human.
     Hold(Hold),
-    /// Allow it.
+    /// Allow it, if the policy asks nobody.
     Authorize(Authorize),
+    /// Allow it, or let it wait for a human, as the policy says.
+    ApplyPolicy(ApplyPolicy),
     /// Report its execution.
     Fill(Fill),
     /// Give it up.
@@ -87,6 +89,11 @@ pub struct Hold {
 #[serde(deny_unknown_fields)]
 pub struct Authorize {}
 
+/// Data of [`TradeCommand::ApplyPolicy`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyPolicy {}
+
 /// Data of [`TradeCommand::Fill`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -126,7 +133,7 @@ pub struct Conclude {
 impl TradeCommand<RawText> {
     /// The commands by name.
     pub const NAMES: &'static str =
-        "propose, give_verdict, hold, authorize, fill, cancel, conclude";
+        "propose, give_verdict, hold, authorize, apply_policy, fill, cancel, conclude";
 
     pub(crate) fn parse(command: &str, data: Value) -> Result<Self, Problem> {
         Ok(match command {
@@ -134,6 +141,7 @@ impl TradeCommand<RawText> {
             "give_verdict" => Self::GiveVerdict(parse::data(data)?),
             "hold" => Self::Hold(parse::data(data)?),
             "authorize" => Self::Authorize(parse::data(data)?),
+            "apply_policy" => Self::ApplyPolicy(parse::data(data)?),
             "fill" => Self::Fill(parse::data(data)?),
             "cancel" => Self::Cancel(parse::data(data)?),
             "conclude" => Self::Conclude(parse::data(data)?),
@@ -156,6 +164,7 @@ impl<T> TradeCommand<T> {
             Self::GiveVerdict(_) => "give_verdict",
             Self::Hold(_) => "hold",
             Self::Authorize(_) => "authorize",
+            Self::ApplyPolicy(_) => "apply_policy",
             Self::Fill(_) => "fill",
             Self::Cancel(_) => "cancel",
             Self::Conclude(_) => "conclude",
@@ -187,6 +196,7 @@ impl<T> TradeCommand<T> {
             }),
             Self::Hold(c) => TradeCommand::Hold(c),
             Self::Authorize(c) => TradeCommand::Authorize(c),
+            Self::ApplyPolicy(c) => TradeCommand::ApplyPolicy(c),
             Self::Fill(c) => TradeCommand::Fill(c),
             Self::Cancel(c) => TradeCommand::Cancel(c),
             Self::Conclude(c) => TradeCommand::Conclude(c),
@@ -207,7 +217,7 @@ impl<T> TradeCommand<T> {
             }
             Self::GiveVerdict(c) => vec![("data.rule", c.rule.as_str())],
             Self::Hold(c) => vec![("data.approval_id", c.approval_id.as_str())],
-            Self::Authorize(_) | Self::Recorded(_) => vec![],
+            Self::Authorize(_) | Self::ApplyPolicy(_) | Self::Recorded(_) => vec![],
             Self::Fill(c) => vec![("data.order_id", c.order_id.as_str())],
             Self::Cancel(c) => vec![("data.reason", c.reason.as_str())],
             Self::Conclude(c) => vec![("data.exit_trade_id", c.exit_trade_id.as_str())],

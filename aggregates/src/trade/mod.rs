@@ -10,11 +10,14 @@ use sovereign_schemas::events::{
     Side, TradeAuthorized, TradeCancelled, TradeConcluded, TradeEvent, TradeEventRef, TradeFilled,
     TradeHeld, TradeProposed, Verdict, VerdictGiven,
 };
-use sovereign_schemas::{Decimal, ErrorCode, Problem, Text, Timestamp};
+use sovereign_schemas::{Decimal, DepartmentId, ErrorCode, Problem, Text, Timestamp};
 
-use crate::{Decision, Refusal, policy};
+use crate::policy::Action;
+use crate::{Decision, Refusal, approval};
 
-pub use command::{Authorize, Cancel, Conclude, Fill, GiveVerdict, Hold, Propose, TradeCommand};
+pub use command::{
+    ApplyPolicy, Authorize, Cancel, Conclude, Fill, GiveVerdict, Hold, Propose, TradeCommand,
+};
 
 /// Where a trade stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +56,17 @@ pub struct Intent {
     pub opens: bool,
     /// Start of the bar that the decision rests on.
     pub decided_on: Timestamp,
+    /// What is traded. Not part of the canonical state, whose digests were noted without it.
+    #[serde(skip)]
+    pub instrument: Box<str>,
+    /// Whose topic carries the proposal; not known where events are folded without their headers,
+    /// and nothing is decided there. Not part of the canonical state either.
+    #[serde(skip)]
+    pub department: Option<DepartmentId>,
 }
+
+/// The action that an approval of a trade allows.
+pub const EXECUTE: &str = "trade.execute";
 
 /// How it was executed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +112,11 @@ impl Trade {
     ///
     /// # Errors
     /// Why it may not.
-    pub fn decide(&self, command: TradeCommand) -> Result<Vec<TradeEvent>, Refusal> {
+    pub fn decide(
+        &self,
+        command: TradeCommand,
+        decision: &Decision,
+    ) -> Result<Vec<TradeEvent>, Refusal> {
         let intent = match (&self.intent, command) {
             (_, TradeCommand::Recorded(events)) => return Ok(events),
             (None, TradeCommand::Propose(propose)) => {
@@ -139,19 +156,33 @@ impl Trade {
             }
             TradeCommand::Authorize(Authorize {}) => {
                 self.must_be(&[TradeStatus::Green])?;
-                if policy::needs_approval(intent.amount) {
+                if Self::people(intent, decision) > 0 {
                     return Err(Refusal::new(
                         ErrorCode::ApprovalRequired,
                         format!(
-                            "an amount above {} needs approval",
-                            policy::automatic_amount_max()
+                            "policy {} lets an amount of {} wait for an approval",
+                            decision.policy.version, intent.amount
                         ),
                     ));
                 }
                 TradeAuthorized {
-                    authority: policy::authority(),
+                    authority: decision.policy.authority(),
                 }
                 .into()
+            }
+            TradeCommand::ApplyPolicy(ApplyPolicy {}) => {
+                self.must_be(&[TradeStatus::Green])?;
+                if Self::people(intent, decision) > 0 {
+                    TradeHeld {
+                        approval_id: approval::id_for(&decision.aggregate_id).into(),
+                    }
+                    .into()
+                } else {
+                    TradeAuthorized {
+                        authority: decision.policy.authority(),
+                    }
+                    .into()
+                }
             }
             TradeCommand::Fill(fill) => self.fill(intent, fill)?.into(),
             TradeCommand::Cancel(Cancel { reason }) => {
@@ -307,6 +338,24 @@ impl Trade {
         })
     }
 
+    /// Takes the department of the proposal from its header; later ones are not the proposal's.
+    pub(crate) fn proposed_in(&mut self, department: DepartmentId) {
+        if let Some(intent) = &mut self.intent {
+            intent.department.get_or_insert(department);
+        }
+    }
+
+    /// How many people must approve; 0 if it is automatic.
+    fn people(intent: &Intent, decision: &Decision) -> u8 {
+        let department = intent.department.unwrap_or(decision.department);
+        decision.policy.people_for(&Action {
+            department: decision.department_name(department),
+            action: EXECUTE,
+            asset: &intent.instrument,
+            amount: intent.amount,
+        })
+    }
+
     /// Takes one recorded event. Total: never fails, whatever came before.
     pub fn evolve(&mut self, event: &TradeEvent) {
         self.evolve_borrowed(&event.borrowed());
@@ -323,6 +372,8 @@ impl Trade {
                     amount: e.amount,
                     opens: e.closes.is_none(),
                     decided_on: e.decided_on,
+                    instrument: e.instrument.as_str().into(),
+                    department: None,
                 });
             }
             TradeEventRef::VerdictGiven(e) => {
@@ -359,12 +410,13 @@ impl Aggregate for Trade {
     async fn handle(
         &mut self,
         command: TradeCommand,
-        _: &Decision,
+        decision: &Decision,
         sink: &EventSink<Self>,
     ) -> Result<(), Refusal> {
-        for event in self.decide(command)? {
+        for event in self.decide(command, decision)? {
             sink.write(event, self).await;
         }
+        self.proposed_in(decision.department);
         Ok(())
     }
 

@@ -125,11 +125,7 @@ pub(crate) async fn run(
         .connect(database)
         .await?;
     sqlx::query(TABLE).execute(&pool).await?;
-    let decision = Decision {
-        aggregate_id: fixed.ids[0].clone(),
-        at: Timestamp(0),
-        actor: fixed.actor.clone(),
-    };
+    let decision = Decision::new(fixed.ids[0].clone(), Timestamp(0), fixed.actor.clone());
     let store = PersistedEventStore::new_event_store(PostgresEventRepository::new(pool.clone()));
     let framework = Arc::new(CqrsFramework::new(store, Vec::new(), decision));
     // it takes no expected sequence, so conflicts are only those that happen

@@ -8,6 +8,7 @@ pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod log;
+pub(crate) mod policy;
 pub(crate) mod replay;
 pub(crate) mod scrub;
 pub(crate) mod send;

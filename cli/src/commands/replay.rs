@@ -57,6 +57,9 @@ pub(crate) async fn run(location: &Location, output: Output, args: ReplayArgs) -
     if let Some(imported) = report.digests.imported {
         table.row(["imported".into(), imported.to_string()]);
     }
+    if let Some(policy) = report.digests.policy {
+        table.row(["policy".into(), policy.to_string()]);
+    }
     table.row(["all".into(), report.digests.all.to_string()]);
     table.row(["chain head".into(), report.head.hash.to_string()]);
     table.print(&output)

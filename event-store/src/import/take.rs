@@ -9,7 +9,7 @@ use sovereign_guard::admit;
 use sovereign_guard::scrub::{Label, Scrubber};
 use sovereign_schemas::avro::{self, EventGroup as _};
 use sovereign_schemas::events::{
-    AgentEvent, ApprovalEvent, ForeignRecorded, ImportedEvent, TradeEvent,
+    AgentEvent, ApprovalEvent, ForeignRecorded, ImportedEvent, PolicyEvent, TradeEvent,
 };
 use sovereign_schemas::{
     AggregateId, AggregateType, DepartmentId, Departments, ErrorCode, IdError, Intake, Problem,
@@ -87,8 +87,9 @@ impl Taker {
     /// Whether rows of this source type are events of ours.
     pub(super) fn native(&self, source_type: &str) -> Option<AggregateType> {
         let kind: AggregateType = source_type.parse().ok()?;
-        let foreign =
-            kind == AggregateType::Imported || self.foreign.iter().any(|f| f == source_type);
+        // somebody else's policy says nothing about what may happen here
+        let history = matches!(kind, AggregateType::Imported | AggregateType::Policy);
+        let foreign = history || self.foreign.iter().any(|f| f == source_type);
         (!foreign).then_some(kind)
     }
 
@@ -313,6 +314,9 @@ impl Taker {
             AggregateType::Approval => {
                 ApprovalEvent::from_json(kind, version, payload, &mut looking)
                     .map(AnyEvent::Approval)
+            }
+            AggregateType::Policy => {
+                PolicyEvent::from_json(kind, version, payload, &mut looking).map(AnyEvent::Policy)
             }
             AggregateType::Imported => {
                 ImportedEvent::from_json(kind, version, payload, &mut looking)

@@ -3,13 +3,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use sovereign_aggregates::AnyState;
+use sovereign_aggregates::policy::Policy;
 use sovereign_schemas::chain::Head;
-use sovereign_schemas::{ErrorCode, Outcome, Position, Problem, Status, Uuid};
+use sovereign_schemas::{Departments, ErrorCode, Outcome, Position, Problem, Status, Uuid};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::LedgerOptions;
-use super::batch::{Batch, Tip, Waiting};
+use super::batch::{self, Batch, Known, Tip, Waiting};
 use super::cache::{self, Cache, Cached};
 use super::commit::{Lost, Report, Step, Why};
 use super::decide::{self, Effect};
@@ -66,6 +68,8 @@ pub(crate) struct Actor {
     pub(super) snapshots: Vec<oneshot::Sender<Snapshot>>,
     pub(super) closing: bool,
     pub(super) closed: Vec<oneshot::Sender<()>>,
+    policy_key: AggregateKey,
+    departments: Arc<Departments>,
 }
 
 impl Actor {
@@ -79,6 +83,7 @@ impl Actor {
             head: Head::EMPTY,
             recorded_at: sovereign_schemas::Timestamp(0),
         };
+        let departments = Arc::new(options.departments.clone());
         // an aggregate that the batches under way have changed must not be evicted, or it would
         // be loaded again without their events; these are at most three batches and one load
         let aggregates_max = options
@@ -107,6 +112,8 @@ impl Actor {
             snapshots: Vec::new(),
             closing: false,
             closed: Vec::new(),
+            policy_key: batch::policy_key(),
+            departments,
         }
     }
 
@@ -257,8 +264,8 @@ impl Actor {
         }
         let missing: Vec<AggregateKey> = commands
             .iter()
-            .filter(|waiting| !self.cache.contains(&waiting.key))
-            .map(|waiting| waiting.key.clone())
+            .filter(|waiting| !self.has_all(waiting))
+            .flat_map(|waiting| waiting.keys())
             .collect();
         let mut broken = match self.load(missing).await {
             Ok(broken) => broken,
@@ -274,8 +281,8 @@ impl Actor {
                 commands.push_front(waiting);
                 break;
             }
-            if !self.cache.contains(&waiting.key) && !broken.contains_key(&waiting.key) {
-                match self.load(vec![waiting.key.clone()]).await {
+            if !self.has_all(&waiting) && !waiting.keys().any(|key| broken.contains_key(&key)) {
+                match self.load(waiting.keys().collect()).await {
                     Ok(more) => broken.extend(more),
                     Err(error) => {
                         commands.push_front(waiting);
@@ -293,6 +300,29 @@ impl Actor {
         Ok(())
     }
 
+    /// Whether all aggregates that decide are in memory.
+    fn has_all(&self, waiting: &Waiting) -> bool {
+        self.cache.contains(&waiting.key)
+            && (!waiting.request.command.needs_policy() || self.cache.contains(&self.policy_key))
+    }
+
+    /// What a decision rests on besides the aggregate: the policy at the same position, and the
+    /// built-in one for commands that it has no say in. `None` if it is not in memory.
+    fn known(&mut self, waiting: &Waiting) -> Option<Known> {
+        let policy = if waiting.request.command.needs_policy() {
+            match &self.cache.get(&self.policy_key)?.state {
+                AnyState::Policy(adopted) => Arc::clone(adopted.policy()),
+                _ => return None,
+            }
+        } else {
+            Policy::built_in()
+        };
+        Some(Known {
+            departments: Arc::clone(&self.departments),
+            policy,
+        })
+    }
+
     pub(super) fn put_back(&mut self, commands: impl IntoIterator<Item = Waiting>) {
         let rest = std::mem::take(&mut self.redo);
         self.redo.extend(commands);
@@ -306,15 +336,18 @@ impl Actor {
             self.open.answer(waiting, outcome);
             return;
         }
-        let Some(cached) = self.cache.get(&waiting.key) else {
+        let known = self.known(&waiting);
+        let (Some(known), Some(cached)) = (known, self.cache.get(&waiting.key)) else {
             let lost = || Problem::new(ErrorCode::Internal, "aggregate is not in memory");
-            let problem = broken.get(&waiting.key).cloned().unwrap_or_else(lost);
+            let problem = waiting.keys().find_map(|key| broken.get(&key).cloned());
+            let problem = problem.unwrap_or_else(lost);
             self.open
                 .answer(waiting, Outcome::failed(Status::Invalid, problem));
             return;
         };
         let clock = &*self.options.clock;
-        let effect = decide::on_aggregate(waiting, cached, &mut self.recent, &mut self.open, clock);
+        let (recent, open) = (&mut self.recent, &mut self.open);
+        let effect = decide::on_aggregate(waiting, cached, &known, recent, open, clock);
         if let Effect::Spoiled(key) = effect {
             self.cache.forget(&key);
         }

@@ -1,8 +1,11 @@
 use std::sync::Arc;
 
+use sovereign_aggregates::policy::{POLICY_ID, Policy};
 use sovereign_aggregates::{CommandRequest, Decision};
 use sovereign_schemas::chain::{self, Head};
-use sovereign_schemas::{Outcome, Position, RecordedEvent, Status, Timestamp, Uuid};
+use sovereign_schemas::{
+    AggregateType, Departments, Outcome, Position, RecordedEvent, Status, Timestamp, Uuid,
+};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -11,6 +14,22 @@ use crate::shared::Outstanding;
 
 /// What a row takes besides its payload; an estimate, generous.
 const ROW_OVERHEAD_BYTES: usize = 400;
+
+/// The policy's key.
+pub(crate) fn policy_key() -> AggregateKey {
+    AggregateKey {
+        aggregate_type: AggregateType::Policy,
+        id: POLICY_ID.to_owned(),
+    }
+}
+
+/// What a decision rests on besides the aggregate itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) departments: Arc<Departments>,
+    /// As it is after all events of the open batch.
+    pub(crate) policy: Arc<Policy>,
+}
 
 /// A command whose caller waits. It passes through many hands, so they pass a pointer.
 pub(crate) type Waiting = Box<Command>;
@@ -54,11 +73,20 @@ impl Command {
         self.request.context.command_id
     }
 
-    pub(crate) fn decision(&self, at: Timestamp) -> Decision {
+    /// The aggregates whose states decide.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = AggregateKey> + use<> {
+        let policy = self.request.command.needs_policy().then(policy_key);
+        std::iter::once(self.key.clone()).chain(policy)
+    }
+
+    pub(crate) fn decision(&self, at: Timestamp, known: &Known) -> Decision {
         Decision {
             aggregate_id: self.request.aggregate_id.clone(),
             at,
             actor: self.request.context.actor.clone(),
+            department: self.request.context.department,
+            departments: Arc::clone(&known.departments),
+            policy: Arc::clone(&known.policy),
         }
     }
 

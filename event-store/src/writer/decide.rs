@@ -7,7 +7,7 @@ use sovereign_schemas::{
     Position, Problem, RecordedEvent, Status, Timestamp, Uuid, catalog, event_id_with_source,
 };
 
-use super::batch::{Batch, Waiting};
+use super::batch::{Batch, Known, Waiting};
 use super::cache::Cached;
 use super::first::{First, Recent};
 use crate::port::{AggregateKey, Clock, Refused};
@@ -56,6 +56,7 @@ pub(crate) fn without_aggregate(
 pub(crate) fn on_aggregate(
     waiting: Waiting,
     cached: &mut Cached,
+    known: &Known,
     recent: &mut Recent,
     batch: &mut Batch,
     clock: &dyn Clock,
@@ -74,7 +75,7 @@ pub(crate) fn on_aggregate(
     // the moment is what will be recorded, so that a replay decides the same
     let at = clock.now().max(batch.after.recorded_at);
     let command = waiting.request.command.clone();
-    let handled = cached.state.handle(command, &waiting.decision(at));
+    let handled = cached.state.handle(command, &waiting.decision(at, known));
     match handled {
         Ok(events) => accept(waiting, events, at, cached, recent, batch, clock),
         Err(refusal) if refusal.problem.code == ErrorCode::Internal => {

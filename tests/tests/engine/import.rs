@@ -156,11 +156,11 @@ fn text(words: &str) -> Text {
 }
 
 fn decision() -> Decision {
-    Decision {
-        aggregate_id: "a".parse().unwrap(),
-        at: Timestamp(1_000_000),
-        actor: "guardian".parse().unwrap(),
-    }
+    Decision::new(
+        "a".parse().unwrap(),
+        Timestamp(1_000_000),
+        "guardian".parse().unwrap(),
+    )
 }
 
 /// Native histories: an agent, a trade and an approval.

@@ -28,6 +28,7 @@ mod lifecycle;
 #[allow(dead_code)]
 mod memory;
 mod offline;
+mod policy;
 mod records;
 mod refusals;
 mod secrets;

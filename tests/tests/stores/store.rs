@@ -159,11 +159,11 @@ where
             seen: Arc::clone(&seen),
             dies_at,
         };
-        let decision = Decision {
-            aggregate_id: "a".parse().unwrap(),
-            at: Timestamp(1),
-            actor: "tester".parse().unwrap(),
-        };
+        let decision = Decision::new(
+            "a".parse().unwrap(),
+            Timestamp(1),
+            "tester".parse().unwrap(),
+        );
         CqrsFramework::new(store(), vec![Box::new(query)], decision)
     };
     let to = |state| {
