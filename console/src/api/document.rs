@@ -139,6 +139,9 @@ fn described(parameter: &Parameter) -> ParameterBuilder {
     };
     let schema = match parameter.kind {
         Kind::Text => ObjectBuilder::new().schema_type(Type::String),
+        Kind::Form(pattern) => ObjectBuilder::new()
+            .schema_type(Type::String)
+            .pattern(Some(pattern)),
         Kind::Flag => ObjectBuilder::new().schema_type(Type::Boolean),
         Kind::Number(least, most) => ObjectBuilder::new()
             .schema_type(Type::Integer)

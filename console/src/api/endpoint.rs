@@ -35,6 +35,8 @@ pub(super) enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
+    /// A text of this form, as a regular expression.
+    Form(&'static str),
     Flag,
     /// A whole number within these bounds.
     Number(u64, u64),

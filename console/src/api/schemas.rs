@@ -44,6 +44,7 @@ pub(super) fn foreign() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Problem", problem().into()),
         ("Outcome", outcome().into()),
         ("Command", command().into()),
+        ("Task", task().into()),
         ("Event", event().into()),
         ("EventsPage", events_page().into()),
         ("Rows", rows().into()),
@@ -116,6 +117,13 @@ fn command() -> ObjectBuilder {
         .required("aggregate")
         .required("id")
         .required("command")
+        .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+}
+
+fn task() -> ObjectBuilder {
+    object()
+        .property("file", text().description(Some("Where, on that machine.")))
+        .required("file")
         .additional_properties(Some(AdditionalProperties::FreeForm(false)))
 }
 

@@ -30,7 +30,7 @@ const fn query(name: &'static str, kind: Kind, about: &'static str) -> Parameter
 const IDEMPOTENCY_KEY: Parameter = Parameter {
     place: Place::Header,
     name: "Idempotency-Key",
-    kind: Kind::Text,
+    kind: Kind::Form("^[!-~]([ -~]{0,198}[!-~])?$"),
     about: "Takes effect once for each actor: a repeat gets the first outcome. 1 to 200 visible \
             ASCII characters.",
 };
@@ -60,7 +60,11 @@ const AFTER: Parameter = query(
     Kind::Number(0, POSITION_MAX),
     "Events behind this position.",
 );
-const ROWS_AFTER: Parameter = query("after", Kind::Text, "`next` of the page before.");
+const ROWS_AFTER: Parameter = query(
+    "after",
+    Kind::Form("^[^\\u0000]{0,128}$"),
+    "`next` of the page before.",
+);
 const ROWS_LIMIT: Parameter = query(
     "limit",
     Kind::Number(1, v1::agents::LIMIT_MAX as u64),
@@ -245,7 +249,7 @@ fn engine() -> Vec<Endpoint> {
             .streams(),
         guarded(Post, "/api/tasks", "startTask", tasks::post)
             .about("The built-in agents work through a market file on the engine's machine.")
-            .body(JSON, "Any")
+            .body(JSON, "Task")
             .answers(StatusCode::ACCEPTED, "It works.", JSON, "Any"),
         guarded(Get, "/api/digest", "digest", digest::get)
             .about("Digests of the live states at one position.")
@@ -257,7 +261,10 @@ fn engine() -> Vec<Endpoint> {
             views::rebuild,
         )
         .about("Folds a view again from position 1, beside its rows.")
-        .parameters(&[path("name", "The view.")])
+        .parameters(&[Parameter {
+            kind: Kind::Form("^(agents|trades|approvals|departments)$"),
+            ..path("name", "The view.")
+        }])
         .answers(StatusCode::ACCEPTED, "It is being built.", JSON, "Any"),
         guarded(Post, "/api/shutdown", "shutdown", shutdown::post)
             .about("Stops the engine.")

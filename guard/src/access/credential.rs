@@ -30,9 +30,10 @@ impl CredentialKey {
     /// What is stored of a credential.
     #[must_use]
     pub fn hash(&self, credential: &[u8]) -> Digest {
-        // a key of 32 bytes is always taken
-        #[allow(clippy::expect_used)]
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0[..]).expect("any length is a key");
+        let mut block = Zeroizing::new([0_u8; 64]);
+        block[..32].copy_from_slice(&self.0[..]);
+        // HMAC pads a short key with zeros to the hash's block, so the padded key is the same key
+        let mut mac = <Hmac<Sha256> as hmac::digest::KeyInit>::new((&*block).into());
         mac.update(b"sovereign credential v1\0");
         mac.update(credential);
         Digest(mac.finalize().into_bytes().into())

@@ -37,7 +37,7 @@ pub(crate) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
 /// A key that no row can have is none to go on after: the database takes no NUL in a text.
 pub(crate) fn after(asked: Option<String>) -> Result<Option<String>, Problem> {
     match asked {
-        Some(key) if key.len() > 512 || key.contains('\0') => {
+        Some(key) if key.chars().count() > 128 || key.contains('\0') => {
             Err(Problem::new(ErrorCode::InvalidId, "is no key of a row").field("after"))
         }
         asked => Ok(asked),

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use serde_json::json;
 use sovereign_schemas::{ErrorCode, Position, Problem};
+use tokio::sync::mpsc::Receiver;
 
 use super::events::{Asked, known};
 use crate::access::{Caller, May, needs};
@@ -34,15 +35,21 @@ pub(crate) async fn get(
     let resumed = last_seen(&headers)?;
     let wanted = wanted(&shared, &asked, resumed, may.caller).await?;
     let cut = cut.map(|Extension(cut)| cut).unwrap_or_default();
-    let mut items = feed::subscribe(&shared, wanted, cut)?;
+    let items = feed::subscribe(&shared, wanted, cut)?;
     let first = Bytes::from(format!("retry: {RETRY_MS}\n\n"));
     let chunks = stream::once(async move { first })
-        .chain(stream::poll_fn(move |cx| {
-            items.poll_recv(cx).map(|item| item.map(|i| frame(&i)))
-        }))
+        .chain(stream::unfold(Some(items), next))
         .map(Ok::<_, Infallible>);
     let kind = [(header::CONTENT_TYPE, "text/event-stream")];
     Ok((kind, Body::from_stream(chunks)).into_response())
+}
+
+/// The next chunk; nothing comes behind the last word.
+async fn next(items: Option<Receiver<Item>>) -> Option<(Bytes, Option<Receiver<Item>>)> {
+    let mut items = items?;
+    let item = items.recv().await?;
+    let goes_on = !matches!(item, Item::End(..));
+    Some((frame(&item), goes_on.then_some(items)))
 }
 
 /// The position that a client read last, as browsers say it when they connect again.

@@ -22,13 +22,13 @@ const LIFETIME_S_MAX: u64 = 3_660 * 24 * 3_600;
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewToken {
     /// How people call it: 1 to 64 letters, digits and `. _ : / @ + -`.
-    #[schema(min_length = 1, max_length = 64)]
+    #[schema(min_length = 1, max_length = 64, pattern = r"^[A-Za-z0-9._:/@+\-]+$")]
     name: String,
     /// What its bearer may do.
     #[schema(value_type = Role)]
     role: String,
     /// In whose name its bearer acts; the token's name if not given.
-    #[schema(min_length = 1, max_length = 64)]
+    #[schema(min_length = 1, max_length = 64, pattern = r"^[A-Za-z0-9._:/@+\-]+$")]
     actor: Option<String>,
     /// Seconds until it ends; 90 days if not given.
     #[schema(minimum = 1, maximum = 316_224_000_u64)]
