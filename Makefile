@@ -13,7 +13,7 @@ WITH_SERVERS := $(CARGO_TARGET_DIR)/debug/with-servers
 NAME ?= all
 DATA ?= .sovereign
 
-.PHONY: help prerequisites build up down test external kills lint bench bench-instructions fuzz
+.PHONY: help prerequisites build up down test external kills lint bench bench-instructions fuzz schemathesis
 
 help:
 	@echo "make up     set up, build, start the engine, run the main job on real input, report"
@@ -23,6 +23,7 @@ help:
 	@echo "make external  against servers with TLS, logins and rights of their own"
 	@echo "make lint   formatting and clippy, warnings as errors"
 	@echo "make fuzz   fuzz targets, FUZZ_SECONDS each (60)"
+	@echo "make schemathesis  made-up requests to the API, for SCHEMATHESIS_SECONDS (120); fetches it with pip"
 	@echo "make bench  side-by-side benchmarks [NAME=replay]; results in target/bench"
 	@echo "make bench-instructions  instructions per event beside the kept ones [UPDATE=1]"
 
@@ -57,6 +58,9 @@ external: build
 
 kills: build
 	@$(CLASSES) && cargo test --workspace --locked --test kills
+
+schemathesis: build
+	@tools/schemathesis
 
 lint:
 	@cargo fmt --all --check

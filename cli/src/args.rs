@@ -71,6 +71,9 @@ pub(crate) enum Command {
     /// The policy that says when humans are asked.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Tokens of the HTTP API.
+    #[command(subcommand)]
+    Tokens(TokensCommand),
     /// The views that events are folded into.
     #[command(subcommand)]
     Views(ViewsCommand),
@@ -384,6 +387,40 @@ pub(crate) enum PolicyCommand {
     Adopt {
         /// TOML; docs/POLICY.md describes it.
         file: PathBuf,
+    },
+}
+
+fn role(text: &str) -> Result<sovereign_console::Role, String> {
+    text.parse()
+        .map_err(|_| "expected viewer, operator, approver, auditor or admin".to_owned())
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum TokensCommand {
+    /// Make a token and print it, this once.
+    Create {
+        /// How people call it.
+        name: String,
+        /// viewer, operator, approver, auditor or admin; docs/API.md says what each may.
+        #[arg(long, value_parser = role, value_name = "ROLE")]
+        role: sovereign_console::Role,
+        /// In whose name its bearer acts; the name of the token if not given.
+        #[arg(long)]
+        actor: Option<String>,
+        /// Days until it ends, 1 to 3,660.
+        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3_660))]
+        days: u32,
+    },
+    /// List tokens; only those that are valid, unless all are wanted.
+    List {
+        /// Also those that ended within 30 days.
+        #[arg(long)]
+        all: bool,
+    },
+    /// End a token at once.
+    Revoke {
+        /// Its name.
+        name: String,
     },
 }
 

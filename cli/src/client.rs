@@ -47,6 +47,11 @@ impl Client {
         self.json(request.timeout(Duration::from_secs(60))).await
     }
 
+    pub(crate) async fn delete(&self, path: &str) -> Result<Value> {
+        let request = self.http.delete(format!("{}{path}", self.base));
+        self.json(request.timeout(Duration::from_secs(30))).await
+    }
+
     /// Sends NDJSON and hands the response over as it streams.
     pub(crate) async fn commands(&self, body: Vec<u8>) -> Result<reqwest::Response> {
         let response = self

@@ -4,6 +4,7 @@ mod args;
 mod client;
 mod commands;
 mod config;
+mod describe;
 mod engine;
 mod failure;
 mod location;
@@ -17,7 +18,7 @@ use clap::{CommandFactory as _, Parser as _};
 use args::{Cli, Command};
 use commands::{
     agents, approvals, dead_letters, down, export, import, keys, log, policy, replay, scrub, send,
-    status, trade, up, verify, views,
+    status, tokens, trade, up, verify, views,
 };
 use failure::{Failure, Result, internal};
 use location::Location;
@@ -97,6 +98,7 @@ async fn run(cli: Cli, output: Output) -> Result<()> {
         Command::Agents => agents::run(location, output).await,
         Command::Approvals(command) => approvals::run(location, output, command).await,
         Command::Policy(command) => policy::run(location, output, command).await,
+        Command::Tokens(command) => tokens::run(location, output, command).await,
         Command::Views(command) => views::run(location, output, command).await,
         Command::DeadLetters(command) => dead_letters::run(location, output, command).await,
         Command::Completions { shell } => {

@@ -54,8 +54,13 @@ impl Revealer {
         }))
     }
 
+    /// For whoever holds the keys already.
+    pub(crate) const fn with(keys: KeyStore) -> Self {
+        Self { keys }
+    }
+
     /// The words, if the key is here.
-    pub(crate) async fn reveal(&mut self, text: &Text) -> Option<String> {
+    pub(crate) async fn reveal(&self, text: &Text) -> Option<String> {
         match self.keys.reveal(text).await {
             Ok(words) => Some(words),
             Err(error) => {

@@ -1,5 +1,4 @@
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -7,10 +6,7 @@ use axum::http::Request;
 use bytes::Bytes;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
-use crate::http::host::Hosts;
 use crate::http::state::Shared;
 use crate::{ConsoleOptions, Services, router};
 
@@ -37,14 +33,7 @@ impl InProcess {
     #[must_use]
     pub fn new(options: ConsoleOptions, services: Services) -> Self {
         let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let shared = Shared {
-            hosts: Arc::new(Hosts::new(local, &options.allowed_hosts)),
-            loopback: true,
-            streams: Arc::new(Semaphore::new(options.command_streams_max as usize)),
-            stopping: CancellationToken::new(),
-            options: Arc::new(options),
-            services,
-        };
+        let shared = Shared::new(options, services, local);
         Self {
             app: TowerToHyperService::new(router(&shared)),
         }

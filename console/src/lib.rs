@@ -4,17 +4,9 @@
 //! the binary wires. Every failure is `application/problem+json` with a stable code, except under
 //! the schema registry's paths, where it has Confluent's form.
 //!
-//! | route | needs the token | |
-//! |---|---|---|
-//! | `GET /health` | no | 200 or 503, by part |
-//! | `GET /metrics` | no | Prometheus text |
-//! | `POST /api/commands` | yes | NDJSON in, one outcome line per line out, both streaming |
-//! | `GET /api/status` | yes | what `sovereign status` prints |
-//! | `POST /api/tasks` | yes | starts the main job |
-//! | `GET /api/digest` | yes | digests of the live state |
-//! | `POST /api/views/{name}/rebuild` | yes | builds a view again from zero, beside its rows |
-//! | `POST /api/shutdown` | yes | stops the engine |
-//! | `/subjects`, `/schemas`, `/compatibility`, `/config`, `/mode` | see below | Confluent Schema Registry |
+//! The module `api` has the table of all routes: which right each needs, what it takes and what it gives. The
+//! router and the OpenAPI document (`GET /api/openapi.json`) are made from it. Not in it: the schema
+//! registry's `/subjects`, `/schemas`, `/compatibility`, `/config` and `/mode`.
 //!
 //! On a loopback address the registry is open, for reading and for writing: stock serializers
 //! register their schemas themselves. [`ConsoleOptions::registry_writes_need_token`] closes
@@ -22,7 +14,10 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod access;
+mod api;
 mod error;
+mod feed;
 mod http;
 mod in_process;
 mod metrics;
@@ -33,6 +28,7 @@ mod routes;
 mod services;
 mod token;
 
+pub use access::{Role, TokenBook, TokenRecord, TokenStore};
 pub use error::ConsoleError;
 pub use http::server::Console;
 pub use in_process::{InProcess, InProcessAnswer};
@@ -40,8 +36,8 @@ pub use metrics::{MetricsHandle, metrics_recorder};
 pub use options::ConsoleOptions;
 pub use registry::store::{Mode, SchemaStore, SchemaStoreError, SchemaVersion};
 pub use services::{
-    CommandGate, DigestSource, Health, HealthSource, PartHealth, Services, ShutdownTrigger,
-    StatusSource, TaskStarter, ViewAdmin,
+    CommandGate, DigestSource, EventFilter, EventSource, Health, HealthSource, PartHealth,
+    RowSource, Rows, Services, ShutdownTrigger, StatusSource, TaskStarter, Texts, ViewAdmin,
 };
 pub use token::{TOKEN_BYTES_MIN, Token};
 

@@ -1,6 +1,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+
+use sovereign_guard::access::Rate;
 
 use crate::Token;
+
+/// Enough for a busy agent, and a bound for a mad one.
+const PER_SECOND: NonZeroU32 = NonZeroU32::new(20_000).unwrap();
 
 /// How the console listens and what it bounds.
 #[derive(Debug, Clone)]
@@ -13,7 +19,7 @@ pub struct ConsoleOptions {
     /// Names, without port, by which the console may be called besides `localhost` and its own
     /// address. Others are refused, so that a web page cannot reach it by rebinding its name.
     pub allowed_hosts: Vec<String>,
-    /// Opens `/api`.
+    /// Of the owner of the data folder, who may do everything.
     pub token: Token,
     /// Whether writing to the schema registry needs the token even on a loopback address. Off by
     /// default, since stock serializers register their schemas themselves.
@@ -28,6 +34,21 @@ pub struct ConsoleOptions {
     pub command_bytes_in_flight_max: usize,
     /// Command streams at a time; one more is told to come again.
     pub command_streams_max: u32,
+    /// Subscriptions to events at a time, over SSE and WebSocket together; one more is told to come
+    /// again.
+    pub subscriptions_max: u32,
+    /// Chunks of about 64 KiB between the ledger and the socket of one subscription.
+    pub subscription_chunks_max: usize,
+    /// Milliseconds that a subscriber may leave its chunks unread before it is dropped.
+    pub subscriber_stall_ms: u64,
+    /// Milliseconds between two signs of life of a subscription without events.
+    pub heartbeat_ms: u64,
+    /// Requests and commands of one actor; the owner of the data folder has no such limit.
+    pub actor_rate: Rate,
+    /// Seconds that a browser's session lasts.
+    pub session_lifetime_s: u64,
+    /// Seconds after which a session ends that nobody uses.
+    pub session_idle_s: u64,
     /// Connections at a time; more wait in the system's queue.
     pub connections_max: u32,
     /// Milliseconds for a request and its answer, except command streams.
@@ -53,6 +74,16 @@ impl ConsoleOptions {
             commands_in_flight_max: 1024,
             command_bytes_in_flight_max: 16 << 20,
             command_streams_max: 64,
+            subscriptions_max: 256,
+            subscription_chunks_max: 8,
+            subscriber_stall_ms: 10_000,
+            heartbeat_ms: 10_000,
+            actor_rate: Rate {
+                per_second: PER_SECOND,
+                burst: PER_SECOND,
+            },
+            session_lifetime_s: 8 * 3_600,
+            session_idle_s: 30 * 60,
             connections_max: 512,
             request_timeout_ms: 30_000,
             header_timeout_ms: 30_000,

@@ -4,36 +4,36 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 
+use crate::access::identify;
+use crate::api::table;
 use crate::http::problem::HttpProblem;
 use crate::http::state::Shared;
-use crate::http::{auth, headers, host, shield, uniform};
-use crate::{registry, routes};
+use crate::http::{headers, host, shield, uniform};
+use crate::registry;
 
-/// All routes under all their guards, from the outside in: headers, panics, host, then per family
-/// token and time.
+/// All routes under all their guards, from the outside in: headers, panics, host, then by route
+/// who calls and time.
 pub(crate) fn router(shared: &Shared) -> Router {
     let state = || shared.clone();
     let timed = from_fn_with_state(state(), shield::limit_time);
-    let token = from_fn_with_state(state(), auth::require);
-    let open = Router::new()
-        .route("/health", get(routes::health::get))
-        .route("/metrics", get(routes::metrics::get))
-        .layer(timed.clone());
-    let api = Router::new()
-        .route("/api/status", get(routes::status::get))
-        .route("/api/tasks", post(routes::tasks::post))
-        .route("/api/digest", get(routes::digest::get))
-        .route("/api/views/{name}/rebuild", post(routes::views::rebuild))
-        .route("/api/shutdown", post(routes::shutdown::post))
-        .layer(timed.clone())
-        .merge(Router::new().route("/api/commands", post(routes::commands::post)))
-        .layer(token);
+    let identified = from_fn_with_state(state(), identify);
+    let mut routes = Router::new();
+    for endpoint in table() {
+        let (is_timed, needs_token) = (endpoint.is_timed(), endpoint.needs_token());
+        let (path, mut service) = endpoint.into_service();
+        if is_timed {
+            service = service.route_layer(timed.clone());
+        }
+        if needs_token {
+            service = service.route_layer(identified.clone());
+        }
+        routes = routes.route(path, service);
+    }
     let registry = registry::router()
         .layer(from_fn_with_state(state(), registry::guard::check))
         .layer(timed);
-    open.merge(api)
+    routes
         .merge(registry)
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_route)

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
-use sovereign_schemas::{Outcome, Position, Problem, Timestamp};
+use sovereign_schemas::{
+    AggregateType, DepartmentId, Departments, Outcome, Position, Problem, RecordedEvent, Tail,
+    Timestamp,
+};
 
-use crate::{MetricsHandle, SchemaStore};
+use crate::{MetricsHandle, SchemaStore, TokenBook};
 
 /// How the engine is, as a whole and by part.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -139,6 +142,111 @@ pub trait ViewAdmin: Send + Sync {
     async fn rebuild(&self, view: &str) -> Result<Value, Problem>;
 }
 
+/// Which events are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Of this department only.
+    pub department: Option<DepartmentId>,
+    /// Of this aggregate type only.
+    pub aggregate_type: Option<AggregateType>,
+    /// Of the aggregate with this id only.
+    pub aggregate_id: Option<String>,
+}
+
+impl EventFilter {
+    /// Whether the event is wanted.
+    #[must_use]
+    pub fn passes(&self, event: &RecordedEvent) -> bool {
+        let header = &event.header;
+        self.department.is_none_or(|d| d == header.department)
+            && self
+                .aggregate_type
+                .is_none_or(|t| t.as_str() == header.aggregate_type)
+            && self
+                .aggregate_id
+                .as_ref()
+                .is_none_or(|id| *id == header.aggregate_id)
+    }
+}
+
+/// What becomes of sealed texts on their way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Texts {
+    /// They stay as they are.
+    Sealed,
+    /// They are opened where the key is here.
+    Revealed,
+}
+
+/// The ledger, for reading: only what is durable.
+#[async_trait]
+pub trait EventSource: Send + Sync {
+    /// Those that filters may name.
+    fn departments(&self) -> &Departments;
+
+    /// The last durable position.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read.
+    async fn head(&self) -> Result<Position, Problem>;
+
+    /// The next events after `after` that pass, at most `limit`, and how far was looked; that
+    /// position is where to go on. May return nothing before the end.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read.
+    async fn page(
+        &self,
+        after: Position,
+        limit: usize,
+        filter: &EventFilter,
+    ) -> Result<(Vec<RecordedEvent>, Position), Problem>;
+
+    /// Follows the ledger.
+    fn tail(&self) -> Box<dyn Tail>;
+
+    /// The event as one JSON object, as `sovereign log --json` prints it.
+    async fn describe(&self, event: &RecordedEvent, texts: Texts) -> Value;
+}
+
+/// Rows of a view.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Rows {
+    /// They are those after the event at this position.
+    pub position: Position,
+    /// In the order of their keys.
+    pub rows: Vec<Value>,
+    /// Give it as `after` for what follows; none at the end.
+    pub next: Option<String>,
+}
+
+/// The views, for reading.
+#[async_trait]
+pub trait RowSource: Send + Sync {
+    /// Agents after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// If the view cannot be read.
+    async fn agents(&self, after: Option<String>, limit: u32) -> Result<Rows, Problem>;
+
+    /// Approvals after `after`, at most `limit`; only those that wait, or all.
+    ///
+    /// # Errors
+    /// If the view cannot be read.
+    async fn approvals(
+        &self,
+        all: bool,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Rows, Problem>;
+
+    /// One approval.
+    ///
+    /// # Errors
+    /// `not-found` if there is none, or if the view cannot be read.
+    async fn approval(&self, id: &str) -> Result<Value, Problem>;
+}
+
 /// Stops the engine.
 pub trait ShutdownTrigger: Send + Sync {
     /// Asks for it and returns at once; asking twice is harmless. The console goes on until the
@@ -163,6 +271,12 @@ pub struct Services {
     pub digest: Arc<dyn DigestSource>,
     /// `/api/views`.
     pub views: Arc<dyn ViewAdmin>,
+    /// `/api/v1/events`.
+    pub events: Arc<dyn EventSource>,
+    /// `/api/v1/agents`, `/api/v1/approvals`.
+    pub rows: Arc<dyn RowSource>,
+    /// Who may call, besides the owner of the data folder.
+    pub tokens: Arc<TokenBook>,
     /// `/api/shutdown`.
     pub shutdown: Arc<dyn ShutdownTrigger>,
     /// The schema registry.

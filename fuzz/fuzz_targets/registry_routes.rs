@@ -3,16 +3,21 @@
 #![no_main]
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use sovereign_console::{
-    CommandGate, ConsoleOptions, DigestSource, Health, HealthSource, InProcess, SchemaStore,
-    Services, ShutdownTrigger, StatusSource, TaskStarter, Token, ViewAdmin, metrics_recorder,
+    CommandGate, ConsoleOptions, DigestSource, EventFilter, EventSource, Health, HealthSource,
+    InProcess, RowSource, Rows, SchemaStore, Services, ShutdownTrigger, StatusSource, TaskStarter,
+    Texts, Token, TokenBook, TokenRecord, TokenStore, ViewAdmin, metrics_recorder,
 };
-use sovereign_schemas::{ErrorCode, Outcome, Position, Problem, Status};
+use sovereign_guard::access::CredentialKey;
+use sovereign_schemas::{
+    Departments, ErrorCode, LogError, Outcome, Position, Problem, RecordedEvent, Status, Tail,
+};
 use tokio::runtime::{Builder, Runtime};
 
 #[allow(clippy::unwrap_used)]
@@ -37,7 +42,7 @@ async fn run(text: &str) {
     let store = Arc::new(schemas::MemoryStore::default());
     let console = InProcess::new(
         ConsoleOptions::new(Token::new("0123456789abcdef0123456789abcdef").expect("long enough")),
-        services(store.clone()),
+        services(store.clone()).await,
     );
     for line in text.lines().take(REQUESTS_MAX) {
         let mut parts = line.splitn(3, ' ');
@@ -63,8 +68,10 @@ async fn run(text: &str) {
     }
 }
 
-fn services(schemas: Arc<schemas::MemoryStore>) -> Services {
-    let nothing = Arc::new(Nothing);
+async fn services(schemas: Arc<schemas::MemoryStore>) -> Services {
+    let nothing = Arc::new(Nothing::default());
+    let key = CredentialKey::from_bytes([7; 32]);
+    let tokens = TokenBook::open(key, nothing.clone()).await;
     Services {
         health: nothing.clone(),
         metrics: metrics_recorder().expect("ours is the only one"),
@@ -73,13 +80,19 @@ fn services(schemas: Arc<schemas::MemoryStore>) -> Services {
         tasks: nothing.clone(),
         digest: nothing.clone(),
         views: nothing.clone(),
+        events: nothing.clone(),
+        rows: nothing.clone(),
+        tokens: Arc::new(tokens.expect("nothing to read")),
         shutdown: nothing,
         schemas,
     }
 }
 
 /// The rest of the engine, which is not there.
-struct Nothing;
+#[derive(Default)]
+struct Nothing {
+    departments: Departments,
+}
 
 fn no<T>() -> Result<T, Problem> {
     Err(Problem::new(ErrorCode::NotFound, "not here"))
@@ -132,4 +145,70 @@ impl ViewAdmin for Nothing {
 
 impl ShutdownTrigger for Nothing {
     fn request(&self) {}
+}
+
+#[async_trait]
+impl EventSource for Nothing {
+    fn departments(&self) -> &Departments {
+        &self.departments
+    }
+
+    async fn head(&self) -> Result<Position, Problem> {
+        no()
+    }
+
+    async fn page(
+        &self,
+        _: Position,
+        _: usize,
+        _: &EventFilter,
+    ) -> Result<(Vec<RecordedEvent>, Position), Problem> {
+        no()
+    }
+
+    fn tail(&self) -> Box<dyn Tail> {
+        Box::new(Nothing::default())
+    }
+
+    async fn describe(&self, _: &RecordedEvent, _: Texts) -> Value {
+        Value::Null
+    }
+}
+
+#[async_trait]
+impl Tail for Nothing {
+    async fn next(
+        &mut self,
+        _: Position,
+        _: usize,
+        _: Duration,
+    ) -> Result<Vec<Arc<RecordedEvent>>, LogError> {
+        Err(LogError::Internal("not here".to_owned()))
+    }
+}
+
+#[async_trait]
+impl RowSource for Nothing {
+    async fn agents(&self, _: Option<String>, _: u32) -> Result<Rows, Problem> {
+        no()
+    }
+
+    async fn approvals(&self, _: bool, _: Option<String>, _: u32) -> Result<Rows, Problem> {
+        no()
+    }
+
+    async fn approval(&self, _: &str) -> Result<Value, Problem> {
+        no()
+    }
+}
+
+#[async_trait]
+impl TokenStore for Nothing {
+    async fn load(&self) -> Result<Vec<TokenRecord>, Problem> {
+        Ok(Vec::new())
+    }
+
+    async fn save(&self, _: &[TokenRecord]) -> Result<(), Problem> {
+        no()
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing in this room does I/O or reads a clock or a random number; callers bring them.
 
+pub mod access;
 pub mod admit;
 pub mod scrub;
 pub mod seal;

@@ -177,6 +177,18 @@ impl ViewsReader {
         self.snapshot().await?.approvals(of).await
     }
 
+    /// One approval, if there is one with this id.
+    ///
+    /// # Errors
+    /// As [`ViewsSnapshot::approvals`].
+    pub async fn approval(&self, id: &str) -> Result<Option<ApprovalRow>, ProjectionError> {
+        let mut snapshot = self.snapshot().await?;
+        let sql = "WHERE approval_id = $1 LIMIT $2";
+        let id = id.to_owned();
+        let listing = snapshot.list::<Approvals>(sql, 1, |q| q.bind(id)).await?;
+        Ok(listing.rows.into_iter().next())
+    }
+
     /// Departments.
     ///
     /// # Errors

@@ -88,6 +88,16 @@ codes! {
     NotDue = "not-due", 4, "wait until it is due";
     /// The caller may not.
     Unauthorized = "unauthorized", 4, "use the token in the data folder, as its owner";
+    /// A role that lacks the right.
+    Forbidden = "forbidden", 4, "use a token whose role has the right; docs/API.md lists roles and rights";
+    /// A page that cannot show that the request is its own.
+    CsrfFailed = "csrf-failed", 4, "send the session's csrf_token in the header x-csrf-token";
+    /// A key that stands for another command.
+    IdempotencyKeyReused = "idempotency-key-reused", 4, "use a new key for another command, or send the first one unchanged";
+    /// More than an actor may ask for in this time.
+    RateLimited = "rate-limited", 6, "wait for the time that is named, then send less at once";
+    /// A reader that does not keep up.
+    TooSlow = "too-slow", 6, "connect again with the last position that was read, and read faster or filter";
     /// The aggregate has moved on.
     VersionConflict = "version-conflict", 1, "read the aggregate again and decide anew";
     /// The engine has too much to do just now.

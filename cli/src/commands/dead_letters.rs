@@ -5,9 +5,9 @@ use sovereign_kafka::dead_letters::{Letter, Summary};
 use sovereign_kafka::record;
 use sovereign_schemas::{Problem, Timestamp, Uuid};
 
-use super::log::{Printer, hex};
 use super::source::{departments, kafka_options, state};
 use crate::args::DeadLettersCommand;
+use crate::describe::{Describer, hex};
 use crate::failure::{Result, internal};
 use crate::location::Location;
 use crate::output::{Output, Table, Tone};
@@ -123,7 +123,7 @@ fn list<'a>(output: Output, letters: impl Iterator<Item = &'a Summary>) -> Resul
 }
 
 /// The event that this build makes of the bytes, or why it makes none.
-async fn event(location: &Location, output: Output, letter: &Letter) -> Result<Value> {
+async fn event(location: &Location, letter: &Letter) -> Result<Value> {
     let decoded = letter.record.decode();
     let decoded = decoded.and_then(|d| record::check_payload(&d.event).map(|()| d.event));
     let event = match decoded {
@@ -135,13 +135,12 @@ async fn event(location: &Location, output: Output, letter: &Letter) -> Result<V
         }
     };
     let state = state(location)?;
-    let mut printer = Printer {
-        output,
+    let describer = Describer {
         departments: departments(&state)?,
         revealer: Revealer::open(location, &state).await?,
     };
-    let data = printer.data(&event).await;
-    Ok(printer.described(&event, &data))
+    let data = describer.data(&event).await;
+    Ok(describer.described(&event, &data))
 }
 
 async fn show(
@@ -152,7 +151,7 @@ async fn show(
 ) -> Result<()> {
     let record = &letter.record;
     let bytes = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map(|b| hex(b));
-    let event = event(location, output, letter).await?;
+    let event = event(location, letter).await?;
     if output.json {
         let mut value = described(summary)?;
         let headers: Vec<Value> = record

@@ -1,14 +1,13 @@
-use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
-use sovereign_aggregates::AnyEvent;
+use serde_json::Value;
 use sovereign_event_store::{Filter, LedgerReader};
 use sovereign_kafka::{Start as From, Subscription, SubscriptionError};
-use sovereign_schemas::{Departments, ErrorCode, Position, Problem, RecordedEvent, Text, Uuid};
+use sovereign_schemas::{Departments, ErrorCode, Position, Problem, RecordedEvent};
 
 use super::source::{departments, kafka_options, ledger, state};
 use crate::args::{LogArgs, Start};
+use crate::describe::Describer;
 use crate::failure::{Failure, Result};
 use crate::location::{EngineState, Location};
 use crate::output::{Output, Tone};
@@ -32,8 +31,10 @@ pub(crate) async fn run(location: &Location, output: Output, args: LogArgs) -> R
     };
     let mut printer = Printer {
         output,
-        departments,
-        revealer,
+        describer: Describer {
+            departments,
+            revealer,
+        },
     };
     let after = match args.from {
         None => Position::START,
@@ -162,20 +163,19 @@ fn wanted(filter: &Filter, event: &RecordedEvent) -> bool {
 }
 
 /// Prints one event a line.
-pub(crate) struct Printer {
-    pub(crate) output: Output,
-    pub(crate) departments: Departments,
-    pub(crate) revealer: Option<Revealer>,
+struct Printer {
+    output: Output,
+    describer: Describer,
 }
 
 impl Printer {
     async fn print(&mut self, event: &RecordedEvent) -> Result<()> {
-        let data = self.data(event).await;
+        let data = self.describer.data(event).await;
         if self.output.json {
-            return self.output.object(&self.described(event, &data));
+            return self.output.object(&self.describer.described(event, &data));
         }
         let header = &event.header;
-        let department = self.department(event);
+        let department = self.describer.department(event);
         let fields: Vec<String> = data
             .as_object()
             .into_iter()
@@ -198,67 +198,4 @@ impl Printer {
             fields.join(" "),
         ))
     }
-
-    fn department(&self, event: &RecordedEvent) -> String {
-        let id = event.header.department;
-        let department = self.departments.get(id);
-        department.map_or_else(|| id.to_string(), |d| d.name.to_string())
-    }
-
-    /// The event as one object, with its payload as [`Self::data`] gives it.
-    pub(crate) fn described(&self, event: &RecordedEvent, data: &Value) -> Value {
-        let header = &event.header;
-        json!({
-            "position": header.position, "event_id": header.event_id,
-            "aggregate_type": header.aggregate_type, "aggregate_id": header.aggregate_id,
-            "sequence": header.sequence, "event_type": header.event_type,
-            "event_version": header.event_version, "department": self.department(event),
-            "actor": header.actor, "command_id": header.command_id,
-            "correlation_id": header.correlation_id, "causation_id": header.causation_id,
-            "recorded_at": header.recorded_at, "traceparent": event.traceparent,
-            "hash": event.hash, "data": data,
-        })
-    }
-
-    /// The payload with its texts, as far as they may and can be read.
-    pub(crate) async fn data(&mut self, event: &RecordedEvent) -> Value {
-        let decoded = match AnyEvent::decode(event) {
-            Ok(decoded) => decoded,
-            Err(error) => return json!({ "undecodable": error.to_string() }),
-        };
-        let found: RefCell<Vec<Text>> = RefCell::default();
-        let sealed = decoded.json(&|text: &Text| {
-            found.borrow_mut().push(text.clone());
-            sealed(text)
-        });
-        let found = found.into_inner();
-        let Some(revealer) = self.revealer.as_mut().filter(|_| !found.is_empty()) else {
-            return sealed;
-        };
-        let mut texts: HashMap<(Uuid, u64), String> = HashMap::new();
-        for text in &found {
-            if let Some(plain) = revealer.reveal(text).await {
-                texts.insert((text.key_id(), text.index()), plain);
-            }
-        }
-        decoded.json(
-            &|text: &Text| match texts.get(&(text.key_id(), text.index())) {
-                Some(plain) => plain.as_str().into(),
-                None => self::sealed(text),
-            },
-        )
-    }
-}
-
-/// A text that stays closed: everything that its key's holder needs. Plain text is not closed.
-fn sealed(text: &Text) -> Value {
-    match text.as_plain() {
-        Some(plain) => plain.into(),
-        None => json!({ "key_id": text.key_id(), "index": text.index(),
-            "nonce": hex(text.nonce()), "bytes": hex(text.bytes()) }),
-    }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

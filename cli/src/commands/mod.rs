@@ -14,6 +14,7 @@ pub(crate) mod scrub;
 pub(crate) mod send;
 pub(crate) mod source;
 pub(crate) mod status;
+pub(crate) mod tokens;
 pub(crate) mod trade;
 mod trade_report;
 pub(crate) mod up;

@@ -8,19 +8,21 @@ use std::time::{Duration, Instant};
 
 use sovereign_agents::{Runner, RunnerOptions, SystemClock};
 use sovereign_console::{
-    Console, ConsoleOptions, HealthSource as _, Services, Token, metrics_recorder,
+    Console, ConsoleOptions, HealthSource as _, Services, Token, TokenBook, metrics_recorder,
 };
 use sovereign_event_store::{Artifacts, Checkpoints, Gate, KeyStore, Ledger, LedgerOptions};
+use sovereign_guard::access::CredentialKey;
 use sovereign_guard::seal::MasterKey;
 use sovereign_kafka::{
     Commands, CommandsOptions, KafkaOptions, RegistryOptions, Relay, RelayOptions, SchemaIds,
     TopicSettings, Turn, WorkGroup, WorkOptions, ensure_topics,
 };
-use sovereign_projections::{Projector, ViewsOptions, ViewsStore};
+use sovereign_projections::{Projector, ViewsOptions, ViewsReader, ViewsStore};
 use sovereign_schemas::{Departments, ErrorCode, Problem, Timestamp};
 use sovereign_servers::{DataFolder, Options, Servers, Wanted};
 use tokio::sync::watch;
 
+use super::api::{Events, TokenFile, Views};
 use super::gateway::Door;
 use super::letters::Letters;
 use super::market::SharedMarket;
@@ -30,9 +32,10 @@ use super::services::{AgentCheckpoints, Probe};
 use super::{Reporter, servers, work};
 use crate::args::UpArgs;
 use crate::config;
+use crate::describe::Describer;
 use crate::failure::{Failure, Result, internal};
 use crate::location::{EngineState, Location, write_private};
-use crate::reveal;
+use crate::reveal::{self, Revealer};
 
 /// How long a started engine may take until every part is healthy.
 const HEALTHY_LIMIT: Duration = Duration::from_secs(60);
@@ -173,6 +176,10 @@ async fn assemble(
     let keys = KeyStore::open(&addresses.keys_database, master)
         .await
         .map_err(|e| e.problem())?;
+    let describer = Describer {
+        departments: departments.clone(),
+        revealer: Some(Revealer::with(keys.clone())),
+    };
     let door = Door::new(Gate::new(departments.clone(), keys), ledger.clone());
     let views = ViewsStore::new(&addresses.database).map_err(|e| e.problem())?;
     views.migrate().await.map_err(|error| {
@@ -213,6 +220,14 @@ async fn assemble(
         tasks: parts.clone(),
         digest: parts.clone(),
         views: parts.clone(),
+        events: Arc::new(Events {
+            ledger: ledger.clone(),
+            describer,
+        }),
+        rows: Arc::new(Views(
+            ViewsReader::new(&addresses.database).map_err(|e| e.problem())?,
+        )),
+        tokens: Arc::new(tokens(location).await?),
         shutdown: parts.clone(),
         schemas: Arc::new(Registry::connect(&addresses.database)?),
     };
@@ -344,6 +359,19 @@ async fn healthy(reporter: &Reporter, engine: &Engine) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// The named tokens of the data folder.
+async fn tokens(location: &Location) -> Result<TokenBook> {
+    let key = CredentialKey::from_hex(&secret(&location.path("tokens.key"))?);
+    let key = key.map_err(|e| {
+        Problem::new(
+            ErrorCode::DataFolderUnusable,
+            format!("the key of the tokens is damaged: {e}"),
+        )
+    })?;
+    let file = Arc::new(TokenFile(location.path("tokens.json")));
+    Ok(TokenBook::open(key, file).await?)
 }
 
 /// Binds the API: the port that was asked for, else the last one, else a free one.

@@ -1,37 +1,22 @@
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use sovereign_schemas::{ErrorCode, Problem};
+use axum::http::{HeaderMap, header};
 
-use super::problem::HttpProblem;
-use super::state::Shared;
 use crate::Token;
-
-/// Lets only requests with the token pass.
-pub(crate) async fn require(
-    State(shared): State<Shared>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if holds_token(&shared.options.token, request.headers()) {
-        return next.run(request).await;
-    }
-    let problem = Problem::new(ErrorCode::Unauthorized, "the token is missing or wrong")
-        .field("authorization")
-        .expected("Bearer and the token");
-    HttpProblem::new(StatusCode::UNAUTHORIZED, problem).into_response()
-}
 
 /// Whether the request carries the token as `Authorization: Bearer …`.
 pub(crate) fn holds_token(token: &Token, headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(header::AUTHORIZATION) else {
-        return false;
+    bearer(headers).is_some_and(|offered| token.matches(offered))
+}
+
+/// What is offered as `Authorization: Bearer …`, in the only header of that name.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
     };
-    let Some((scheme, offered)) = split_once_blank(value.as_bytes()) else {
-        return false;
-    };
-    scheme.eq_ignore_ascii_case(b"bearer") && token.matches(offered.trim_ascii())
+    let (scheme, offered) = split_once_blank(value.as_bytes())?;
+    scheme
+        .eq_ignore_ascii_case(b"bearer")
+        .then(|| offered.trim_ascii())
 }
 
 fn split_once_blank(value: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -51,6 +51,13 @@ pub(crate) fn json<T: DeserializeOwned>(
     serde_json::from_slice(text).map_err(|e| {
         // the parser's own words may repeat input
         let at = format!("line {} column {}", e.line(), e.column());
+        if e.is_data() {
+            let message = format!("the body lacks a field, or one is wrong, at {at}");
+            let problem = Problem::new(ErrorCode::WrongType, message)
+                .field("body")
+                .expected("the fields that /api/openapi.json lists");
+            return HttpProblem::from(problem);
+        }
         let problem = Problem::new(ErrorCode::MalformedJson, format!("no valid JSON at {at}"))
             .field("body")
             .expected("one JSON object")

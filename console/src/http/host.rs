@@ -75,7 +75,9 @@ fn refusal(hosts: &Hosts, method: &Method, uri: &Uri, headers: &HeaderMap) -> Op
             .remedy("call the console by its address, or allow the name");
         return Some(problem);
     }
-    let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    // a WebSocket is no request like others: browsers let every page open one, and read it
+    let upgrades = headers.contains_key(header::UPGRADE);
+    let reads = !upgrades && matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     let foreign = headers.get(header::ORIGIN).is_some_and(|origin| {
         let origin = origin.to_str().unwrap_or_default();
         origin
@@ -159,5 +161,7 @@ mod tests {
                 "{page}"
             );
         }
+        headers.insert(header::UPGRADE, "websocket".parse().unwrap());
+        assert!(refusal(&hosts, &Method::GET, &uri, &headers).is_some());
     }
 }

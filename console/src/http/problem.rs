@@ -1,13 +1,26 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use sovereign_schemas::{ErrorCode, Problem};
+use sovereign_schemas::{ErrorCode, Outcome, Position, Problem, Status};
+
+use crate::access::{Right, Role};
 
 /// A failure on its way out, as `application/problem+json` (RFC 9457).
 #[derive(Debug, Clone)]
 pub(crate) struct HttpProblem {
     status: StatusCode,
     problem: Problem,
+    /// Of the command that the request was, as far as it is no problem.
+    outcome: Option<Fate>,
+}
+
+/// What became of a command that did not take effect.
+#[derive(Debug, Clone, serde::Serialize)]
+struct Fate {
+    command_id: Option<String>,
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    positions: Option<(Position, Position)>,
 }
 
 #[derive(serde::Serialize)]
@@ -19,17 +32,63 @@ struct Body<'a> {
     detail: String,
     #[serde(flatten)]
     problem: &'a Problem,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<Fate>,
 }
 
 impl HttpProblem {
     /// A problem of HTTP itself, with the status that HTTP has for it.
     pub(crate) fn new(status: StatusCode, problem: Problem) -> Self {
-        Self { status, problem }
+        Self {
+            status,
+            problem,
+            outcome: None,
+        }
+    }
+
+    /// A command that did not take effect.
+    pub(crate) fn of_command(outcome: Outcome) -> Self {
+        let silent = || Problem::new(ErrorCode::Internal, "the engine gave no reason");
+        let problem = outcome.error.unwrap_or_else(silent);
+        let status = match status_of(problem.code) {
+            // the caller is known: it is the command that may not be
+            StatusCode::UNAUTHORIZED => StatusCode::FORBIDDEN,
+            status => status,
+        };
+        Self {
+            status,
+            problem,
+            outcome: Some(Fate {
+                command_id: outcome.command_id,
+                status: outcome.status,
+                positions: outcome.positions,
+            }),
+        }
+    }
+
+    pub(crate) fn unauthenticated() -> Self {
+        Self::unauthenticated_because("the token is missing or wrong")
+    }
+
+    pub(crate) fn unauthenticated_because(why: &str) -> Self {
+        let problem = Problem::new(ErrorCode::Unauthorized, why)
+            .field("authorization")
+            .expected("Bearer and a token, or the cookie of a session");
+        Self::new(StatusCode::UNAUTHORIZED, problem)
+    }
+
+    pub(crate) fn forbidden(role: Role, right: Right) -> Self {
+        let message = format!("the role lacks the right {}", right.as_str());
+        let problem = Problem::new(ErrorCode::Forbidden, message)
+            .field("role")
+            .found(role.as_str())
+            .expected(right.roles());
+        problem.into()
     }
 
     pub(crate) fn no_such_route() -> Self {
         let problem = Problem::new(ErrorCode::NotFound, "no such route")
-            .remedy("correct the path; docs/ARCHITECTURE.md lists the routes");
+            .remedy("correct the path; docs/API.md lists the routes");
         Self::new(StatusCode::NOT_FOUND, problem)
     }
 
@@ -61,22 +120,24 @@ impl HttpProblem {
 
 impl From<Problem> for HttpProblem {
     fn from(problem: Problem) -> Self {
-        Self {
-            status: status_of(problem.code),
-            problem,
-        }
+        Self::new(status_of(problem.code), problem)
     }
 }
 
 impl IntoResponse for HttpProblem {
     fn into_response(self) -> Response {
-        let Self { status, problem } = self;
+        let Self {
+            status,
+            problem,
+            outcome,
+        } = self;
         let body = Body {
             kind: &problem.help,
             title: problem.code.as_str().replace('-', " "),
             status: status.as_u16(),
             detail: problem.to_string(),
             problem: &problem,
+            outcome,
         };
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
@@ -104,7 +165,11 @@ fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         C::Unauthorized => StatusCode::UNAUTHORIZED,
         C::NotFound => StatusCode::NOT_FOUND,
-        C::ViewNotReady => StatusCode::CONFLICT,
+        C::ViewNotReady | C::VersionConflict => StatusCode::CONFLICT,
+        C::Forbidden | C::CsrfFailed => StatusCode::FORBIDDEN,
+        C::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        C::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        C::TooSlow => StatusCode::REQUEST_TIMEOUT,
         C::LineTooLong | C::TextTooLong | C::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         C::Busy
         | C::DatabaseUnreachable

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-use super::host::Hosts;
+use super::cut::Cut;
 use super::state::Shared;
 use crate::{ConsoleError, ConsoleOptions, MetricsHandle, Services, router};
 
@@ -57,14 +58,7 @@ impl Console {
         };
         let listener = TcpListener::bind(addr).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
-        let shared = Shared {
-            hosts: Arc::new(Hosts::new(local_addr, &options.allowed_hosts)),
-            loopback: local_addr.ip().is_loopback(),
-            streams: Arc::new(Semaphore::new(options.command_streams_max as usize)),
-            stopping: CancellationToken::new(),
-            options: Arc::new(options),
-            services,
-        };
+        let shared = Shared::new(options, services, local_addr);
         Ok(Self {
             listener,
             local_addr,
@@ -135,6 +129,8 @@ fn check(options: &ConsoleOptions) -> Result<(), ConsoleError> {
         ),
         ("command_streams_max", options.command_streams_max as usize),
         ("connections_max", options.connections_max as usize),
+        ("subscriptions_max", options.subscriptions_max as usize),
+        ("subscription_chunks_max", options.subscription_chunks_max),
     ];
     if let Some((option, _)) = bounds.into_iter().find(|(_, bound)| *bound == 0) {
         return Err(ConsoleError::Option { option });
@@ -186,14 +182,27 @@ async fn serve(stream: TcpStream, permit: OwnedSemaphorePermit, app: Router, sha
         .header_read_timeout(Duration::from_millis(shared.options.header_timeout_ms))
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEAD_FIELDS_MAX);
-    let service = TowerToHyperService::new(app);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = shared.stopping.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let routes = TowerToHyperService::new(app);
+    let cut = Cut::default();
+    let of_connection = cut.clone();
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(of_connection.clone());
+        routes.call(request)
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection.with_upgrades());
+    let graceful = async {
+        tokio::select! {
+            ended = &mut connection => ended,
+            () = shared.stopping.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
+    };
+    let ended = tokio::select! {
+        ended = graceful => ended,
+        () = cut.made() => Ok(()),
     };
     if let Err(error) = ended {
         tracing::trace!(%error, "connection ended early");

@@ -6,11 +6,13 @@ use bytes::Bytes;
 use serde_json::Value;
 use sovereign_schemas::{ErrorCode, Problem};
 
+use crate::access::{May, needs};
 use crate::http::body;
 use crate::http::problem::HttpProblem;
 use crate::http::state::Shared;
 
 pub(crate) async fn post(
+    _: May<needs::Operate>,
     State(shared): State<Shared>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,

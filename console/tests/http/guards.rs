@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use crate::support::{Fixed, Gate, TOKEN, options, services, start, start_with};
 
 async fn refused(options: sovereign_console::ConsoleOptions) -> ConsoleError {
-    let services = services(&Arc::new(Gate::default()), &Arc::new(Fixed::default()));
+    let services = services(&Arc::new(Gate::default()), &Arc::new(Fixed::default())).await;
     Console::bind(options, services).await.unwrap_err()
 }
 

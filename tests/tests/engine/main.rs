@@ -10,6 +10,7 @@
 use sovereign_librdkafka as _;
 
 mod addresses;
+mod api;
 mod broker;
 mod cluster;
 mod commands;

@@ -6,13 +6,15 @@ mod pipeline;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use sovereign_schemas::{ErrorCode, Problem};
 use tokio::sync::mpsc;
 
+use super::v1::gate::{self, CallerGate};
+use crate::access::{May, needs};
 use crate::http::body;
 use crate::http::problem::HttpProblem;
 use crate::http::state::Shared;
@@ -25,11 +27,23 @@ const CHUNKS_MAX: usize = 4;
 const STREAM_RETRY_MS: u64 = 1_000;
 
 pub(crate) async fn post(
+    may: May<needs::Command>,
     State(shared): State<Shared>,
     headers: HeaderMap,
-    input: Body,
+    request: Request,
 ) -> Result<Response, HttpProblem> {
-    if !body::is_plain(&headers) {
+    let gate = CallerGate::new(shared.clone(), may.caller, gate::key(&headers)?);
+    stream(&shared, &headers, request.into_body(), gate)
+}
+
+/// Answers a stream of commands with a stream of outcomes.
+pub(crate) fn stream(
+    shared: &Shared,
+    headers: &HeaderMap,
+    input: Body,
+    gate: CallerGate,
+) -> Result<Response, HttpProblem> {
+    if !body::is_plain(headers) {
         return Err(HttpProblem::unsupported(
             "content-encoding",
             "no compression",
@@ -41,11 +55,10 @@ pub(crate) async fn post(
         return Err(problem.into());
     };
     let (sender, mut receiver) = mpsc::channel(CHUNKS_MAX);
+    let pipeline = Pipeline::new(shared, Arc::new(gate));
     // a task of its own: what was accepted is brought to its end also when the client has gone
     tokio::spawn(async move {
-        Pipeline::new(&shared)
-            .run(input.into_data_stream(), sender)
-            .await;
+        pipeline.run(input.into_data_stream(), sender).await;
         drop(permit);
     });
     let output = Body::from_stream(stream::poll_fn(move |cx| receiver.poll_recv(cx)));

@@ -61,10 +61,10 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    pub(super) fn new(shared: &Shared) -> Self {
+    pub(super) fn new(shared: &Shared, gate: Arc<dyn CommandGate>) -> Self {
         let options = &shared.options;
         Self {
-            gate: Arc::clone(&shared.services.commands),
+            gate,
             stopping: shared.stopping.clone(),
             in_flight_max: options.commands_in_flight_max,
             bytes_in_flight_max: options.command_bytes_in_flight_max,

@@ -13,6 +13,8 @@ use tokio::sync::Semaphore;
 /// `{"panic":true}`, and `{"hold":true}`, which waits for [`Gate::release`].
 pub(crate) struct Gate {
     pub(crate) seen: Mutex<Vec<u64>>,
+    /// Lines as they came.
+    pub(crate) lines: Mutex<Vec<Value>>,
     pub(crate) running: AtomicUsize,
     pub(crate) running_max: AtomicUsize,
     pub(crate) done: AtomicUsize,
@@ -23,6 +25,7 @@ impl Default for Gate {
     fn default() -> Self {
         Self {
             seen: Mutex::default(),
+            lines: Mutex::default(),
             running: AtomicUsize::new(0),
             running_max: AtomicUsize::new(0),
             done: AtomicUsize::new(0),
@@ -48,6 +51,7 @@ impl CommandGate for Gate {
             let problem = Problem::new(ErrorCode::MalformedJson, "no JSON object");
             return Outcome::failed(Status::Invalid, problem);
         };
+        self.lines.lock().unwrap().push(value.clone());
         let n = value["n"].as_u64().unwrap_or_default();
         self.seen.lock().unwrap().push(n);
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
@@ -61,6 +65,10 @@ impl CommandGate for Gate {
         self.running.fetch_sub(1, Ordering::SeqCst);
         assert!(value["panic"] != true, "as the test wants");
         self.done.fetch_add(1, Ordering::SeqCst);
+        if let Some(first) = value["duplicate_of"].as_u64() {
+            let first = Position(first);
+            return Outcome::effective(Status::Duplicate, Some((first, first))).of(n.to_string());
+        }
         if value["refuse"] == true {
             let problem = Problem::new(ErrorCode::WrongState, "not now");
             return Outcome::failed(Status::Refused, problem).of(n.to_string());

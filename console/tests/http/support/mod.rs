@@ -1,4 +1,5 @@
 mod gate;
+mod journal;
 mod schemas;
 mod services;
 
@@ -6,13 +7,18 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Once};
 
 use reqwest::{Client, RequestBuilder};
-use sovereign_console::{Console, ConsoleOptions, Services, Token, metrics_recorder};
+use serde_json::{Value, json};
+use sovereign_console::{
+    Console, ConsoleOptions, Role, Services, Token, TokenBook, metrics_recorder,
+};
+use sovereign_guard::access::CredentialKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 pub(crate) use gate::Gate;
+pub(crate) use journal::{FixedRows, Journal, MemoryTokens};
 pub(crate) use schemas::MemoryStore;
 pub(crate) use services::Fixed;
 
@@ -23,6 +29,7 @@ pub(crate) struct Running {
     pub(crate) addr: SocketAddr,
     pub(crate) gate: Arc<Gate>,
     pub(crate) fixed: Arc<Fixed>,
+    pub(crate) journal: Journal,
     client: Client,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
@@ -32,7 +39,18 @@ pub(crate) fn options() -> ConsoleOptions {
     ConsoleOptions::new(Token::new(TOKEN).unwrap())
 }
 
-pub(crate) fn services(gate: &Arc<Gate>, fixed: &Arc<Fixed>) -> Services {
+pub(crate) async fn services(gate: &Arc<Gate>, fixed: &Arc<Fixed>) -> Services {
+    services_on(gate, fixed, &Journal::default(), &Arc::default()).await
+}
+
+async fn services_on(
+    gate: &Arc<Gate>,
+    fixed: &Arc<Fixed>,
+    journal: &Journal,
+    tokens: &Arc<MemoryTokens>,
+) -> Services {
+    let key = CredentialKey::from_bytes([7; 32]);
+    let tokens = TokenBook::open(key, tokens.clone()).await.unwrap();
     Services {
         health: fixed.clone(),
         metrics: metrics_recorder().unwrap(),
@@ -41,6 +59,9 @@ pub(crate) fn services(gate: &Arc<Gate>, fixed: &Arc<Fixed>) -> Services {
         tasks: fixed.clone(),
         digest: fixed.clone(),
         views: fixed.clone(),
+        events: Arc::new(journal.clone()),
+        rows: Arc::new(FixedRows),
+        tokens: Arc::new(tokens),
         shutdown: fixed.clone(),
         schemas: Arc::new(MemoryStore::default()),
     }
@@ -51,10 +72,18 @@ pub(crate) async fn start() -> Running {
 }
 
 pub(crate) async fn start_with(options: ConsoleOptions) -> Running {
+    start_on(options, &Journal::default(), &Arc::default()).await
+}
+
+/// A console over a ledger and tokens that outlive it.
+pub(crate) async fn start_on(
+    options: ConsoleOptions,
+    journal: &Journal,
+    tokens: &Arc<MemoryTokens>,
+) -> Running {
     let (gate, fixed) = (Arc::new(Gate::default()), Arc::new(Fixed::default()));
-    let console = Console::bind(options, services(&gate, &fixed))
-        .await
-        .unwrap();
+    let services = services_on(&gate, &fixed, journal, tokens).await;
+    let console = Console::bind(options, services).await.unwrap();
     let addr = console.local_addr();
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(console.run(async {
@@ -64,6 +93,7 @@ pub(crate) async fn start_with(options: ConsoleOptions) -> Running {
         addr,
         gate,
         fixed,
+        journal: journal.clone(),
         client: client(),
         stop: Some(stop),
         task,
@@ -95,6 +125,16 @@ impl Running {
 
     pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {
         self.client.request(method.parse().unwrap(), self.url(path))
+    }
+
+    /// A token with this role and an actor of its own.
+    pub(crate) async fn token(&self, role: Role, actor: &str) -> String {
+        let wanted = json!({ "name": actor, "role": role, "expires_in_s": 3_600 });
+        let answer = self.post("/api/v1/tokens").bearer_auth(TOKEN).json(&wanted);
+        let answer = answer.send().await.unwrap();
+        assert_eq!(answer.status(), 201);
+        let made: Value = answer.json().await.unwrap();
+        made["token"].as_str().unwrap().to_owned()
     }
 
     /// Sends bytes as they are and returns all that comes back until the connection closes.

@@ -1,0 +1,139 @@
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use sovereign_schemas::{Digest, ErrorCode, Identifier, Problem, Timestamp, Uuid};
+
+use super::{Role, cookie_of, csrf_matches};
+use crate::http::auth::bearer;
+use crate::http::problem::HttpProblem;
+use crate::http::state::Shared;
+
+/// Carries the proof that a page is ours.
+const CSRF_HEADER: &str = "x-csrf-token";
+
+/// Who sent a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) role: Role,
+    /// In whose name commands are sent; none for the owner of the data folder, who may name
+    /// anybody.
+    pub(crate) actor: Option<Identifier>,
+    /// Which token; none for the one of the data folder.
+    pub(crate) token: Option<Uuid>,
+    /// Which session, for a browser.
+    pub(crate) session: Option<Digest>,
+}
+
+impl Caller {
+    /// The owner of the data folder.
+    pub(crate) const fn owner() -> Self {
+        Self {
+            role: Role::Admin,
+            actor: None,
+            token: None,
+            session: None,
+        }
+    }
+
+    /// Whether what lets the caller in still holds: tokens and sessions end while streams go on.
+    pub(crate) fn still_holds(&self, shared: &Shared) -> bool {
+        let token = self.token.is_none_or(|id| {
+            let known = shared.services.tokens.valid(id, Timestamp::now());
+            known.is_some_and(|token| token.role == self.role)
+        });
+        token && self.session.is_none_or(|id| shared.sessions.holds(id))
+    }
+
+    /// Takes one unit of what the actor may ask for. The owner of the data folder could stop the
+    /// engine anyway, and is not limited.
+    pub(crate) fn take(&self, shared: &Shared) -> Result<(), Problem> {
+        let Some(actor) = &self.actor else {
+            return Ok(());
+        };
+        let taken = shared
+            .limiter
+            .take(actor.as_str(), shared.started.elapsed());
+        taken.map_err(|wait| {
+            metrics::counter!("sovereign_http_rate_limited_total").increment(1);
+            let rate = shared.options.actor_rate;
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+            Problem::new(ErrorCode::RateLimited, "the actor asks for too much")
+                .field("actor")
+                .found(actor.as_str())
+                .expected(format!("at most {} requests a second", rate.per_second))
+                .retry_after_ms(wait_ms)
+        })
+    }
+}
+
+/// Finds out who calls; lets nobody pass who cannot say.
+pub(crate) async fn identify(
+    State(shared): State<Shared>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let caller = match who(&shared, request.method(), request.headers()) {
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
+    if let Err(problem) = caller.take(&shared) {
+        return HttpProblem::from(problem).into_response();
+    }
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
+fn who(shared: &Shared, method: &Method, headers: &HeaderMap) -> Result<Caller, HttpProblem> {
+    if headers.contains_key(header::AUTHORIZATION) {
+        let offered = bearer(headers).ok_or_else(HttpProblem::unauthenticated)?;
+        return with_token(shared, offered);
+    }
+    let offered = cookie_of(headers).ok_or_else(HttpProblem::unauthenticated)?;
+    let (id, session) = shared
+        .sessions
+        .find(offered)
+        .ok_or_else(|| HttpProblem::unauthenticated_because("the session has ended"))?;
+    let caller = match session.token {
+        None => Caller::owner(),
+        Some(token) => {
+            let known = shared.services.tokens.valid(token, Timestamp::now());
+            let token = known.ok_or_else(|| {
+                HttpProblem::unauthenticated_because("the session's token has ended")
+            })?;
+            Caller {
+                role: token.role,
+                actor: Some(token.actor.clone()),
+                token: Some(token.id),
+                session: None,
+            }
+        }
+    };
+    let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let shown = headers.get(CSRF_HEADER).map(|value| value.as_bytes());
+    if !reads && !shown.is_some_and(|shown| csrf_matches(&session, shown)) {
+        let problem = Problem::new(ErrorCode::CsrfFailed, "the page shows no or another token")
+            .field(CSRF_HEADER)
+            .expected("the csrf_token that came with the session");
+        return Err(problem.into());
+    }
+    Ok(Caller {
+        session: Some(id),
+        ..caller
+    })
+}
+
+/// The caller that a bearer token stands for.
+pub(crate) fn with_token(shared: &Shared, offered: &[u8]) -> Result<Caller, HttpProblem> {
+    if shared.options.token.matches(offered) {
+        return Ok(Caller::owner());
+    }
+    let found = shared.services.tokens.find(offered, Timestamp::now());
+    let token = found.map_err(HttpProblem::unauthenticated_because)?;
+    Ok(Caller {
+        role: token.role,
+        actor: Some(token.actor.clone()),
+        token: Some(token.id),
+        session: None,
+    })
+}

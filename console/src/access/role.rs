@@ -1,0 +1,162 @@
+use std::fmt;
+use std::str::FromStr;
+
+use sovereign_schemas::{ErrorCode, Problem};
+
+/// What somebody is to the engine. `docs/API.md` has the table of roles and rights.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Looks: status, agents, approvals, events with sealed texts.
+    Viewer,
+    /// Looks, sends commands, starts tasks, rebuilds views.
+    Operator,
+    /// Looks, and decides on approvals.
+    Approver,
+    /// Looks, reads sealed texts, asks for digests of the live state.
+    Auditor,
+    /// Everything, tokens and shutdown included.
+    Admin,
+}
+
+/// One thing that a route needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Right {
+    /// Look at what is not sealed.
+    Read,
+    /// Read sealed texts.
+    ReadTexts,
+    /// Ask for digests of the live state.
+    Audit,
+    /// Send commands, except decisions on approvals.
+    Command,
+    /// Decide on approvals.
+    Decide,
+    /// Start tasks, rebuild views.
+    Operate,
+    /// Issue and revoke tokens, stop the engine.
+    Administer,
+}
+
+impl Role {
+    /// All, from the least.
+    pub const ALL: &'static [Self] = &[
+        Self::Viewer,
+        Self::Operator,
+        Self::Approver,
+        Self::Auditor,
+        Self::Admin,
+    ];
+
+    /// As written in tokens and on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Approver => "approver",
+            Self::Auditor => "auditor",
+            Self::Admin => "admin",
+        }
+    }
+
+    pub(crate) const fn may(self, right: Right) -> bool {
+        match right {
+            Right::Read => true,
+            Right::ReadTexts | Right::Audit => matches!(self, Self::Auditor | Self::Admin),
+            Right::Command | Right::Operate => matches!(self, Self::Operator | Self::Admin),
+            Right::Decide => matches!(self, Self::Approver | Self::Admin),
+            Right::Administer => matches!(self, Self::Admin),
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Role {
+    type Err = Problem;
+
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        let known = Self::ALL.iter().copied().find(|r| r.as_str() == text);
+        known.ok_or_else(|| {
+            Problem::new(ErrorCode::WrongType, "no such role")
+                .field("role")
+                .found(text)
+                .expected("viewer, operator, approver, auditor or admin")
+        })
+    }
+}
+
+impl Right {
+    #[cfg(test)]
+    pub(crate) const ALL: &'static [Self] = &[
+        Self::Read,
+        Self::ReadTexts,
+        Self::Audit,
+        Self::Command,
+        Self::Decide,
+        Self::Operate,
+        Self::Administer,
+    ];
+
+    /// As written in the OpenAPI document and in refusals.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::ReadTexts => "read-texts",
+            Self::Audit => "audit",
+            Self::Command => "command",
+            Self::Decide => "decide",
+            Self::Operate => "operate",
+            Self::Administer => "administer",
+        }
+    }
+
+    /// Those who have it, in words.
+    pub(crate) fn roles(self) -> String {
+        let roles = Role::ALL.iter().filter(|role| role.may(self));
+        roles
+            .map(|role| role.as_str())
+            .collect::<Vec<_>>()
+            .join(" or ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_are_those_of_the_documented_table() {
+        let page = include_str!("../../../docs/API.md");
+        for right in Right::ALL {
+            let row = format!("| {} |", right.as_str());
+            let row = page
+                .lines()
+                .find(|line| line.starts_with(&row))
+                .unwrap_or_else(|| panic!("docs/API.md lacks {}", right.as_str()));
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            for (index, role) in Role::ALL.iter().enumerate() {
+                let yes = cells[index + 2] == "yes";
+                assert_eq!(role.may(*right), yes, "{role} {}", right.as_str());
+            }
+        }
+    }
+
+    #[test]
+    fn only_admins_have_all_rights_and_everybody_may_look() {
+        for role in Role::ALL {
+            assert!(role.may(Right::Read));
+            assert_eq!(role.as_str().parse::<Role>(), Ok(*role));
+            let all = Right::ALL.iter().all(|right| role.may(*right));
+            assert_eq!(all, *role == Role::Admin, "{role}");
+        }
+        assert!("root".parse::<Role>().is_err());
+    }
+}

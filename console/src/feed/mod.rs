@@ -1,0 +1,234 @@
+//! One subscription to events: pushed from the ledger's tail through a bounded queue, until the
+//! client goes, falls behind, may no longer, or the engine stops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sovereign_schemas::{ErrorCode, LogError, Position, Problem, RecordedEvent, Tail};
+use tokio::sync::mpsc::error::SendTimeoutError;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, timeout};
+
+use crate::access::Caller;
+use crate::http::cut::Cut;
+use crate::http::problem::HttpProblem;
+use crate::http::state::Shared;
+use crate::{EventFilter, Texts};
+
+/// Events taken from the tail at once.
+const EVENTS_MAX: usize = 256;
+/// Events are sent in chunks of about so many bytes when many are there.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Milliseconds after which one subscription too many may come again.
+const SUBSCRIPTION_RETRY_MS: u64 = 5_000;
+/// Milliseconds for a client to read why its subscription ends before its connection is cut.
+const LINGER_MS: u64 = 5_000;
+
+/// One event on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) position: Position,
+    /// One JSON object on one line.
+    pub(crate) json: String,
+}
+
+/// What a subscriber gets.
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// Events, in order.
+    Events(Vec<Sent>),
+    /// Nothing came; everything up to here was looked at.
+    Beat(Position),
+    /// The last thing: why it ends, and how far it came.
+    End(Box<Problem>, Position),
+}
+
+/// What somebody asked for.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) caller: Caller,
+    pub(crate) after: Position,
+    pub(crate) filter: EventFilter,
+    pub(crate) texts: Texts,
+}
+
+/// Starts a subscription.
+///
+/// # Errors
+/// `busy` if there are too many.
+pub(crate) fn subscribe(
+    shared: &Shared,
+    wanted: Wanted,
+    cut: Cut,
+) -> Result<mpsc::Receiver<Item>, HttpProblem> {
+    let Ok(permit) = Arc::clone(&shared.subscriptions).try_acquire_owned() else {
+        let problem = Problem::new(ErrorCode::Busy, "too many subscriptions are open")
+            .retry_after_ms(SUBSCRIPTION_RETRY_MS);
+        return Err(problem.into());
+    };
+    // one place more, for the last item: it is kept free from the start
+    let (items, receiver) = mpsc::channel(shared.options.subscription_chunks_max + 1);
+    let feed = Feed {
+        tail: shared.services.events.tail(),
+        after: wanted.after,
+        told: Instant::now(),
+        checked: Instant::now(),
+        shared: shared.clone(),
+        wanted,
+        items,
+    };
+    tokio::spawn(feed.run(cut, permit));
+    Ok(receiver)
+}
+
+/// Why a subscription ends.
+enum Ended {
+    /// There is nobody to tell.
+    Gone,
+    Because(Problem),
+}
+
+struct Feed {
+    shared: Shared,
+    wanted: Wanted,
+    tail: Box<dyn Tail>,
+    /// Everything up to here was handed over, or does not pass the filter.
+    after: Position,
+    /// When something was sent last.
+    told: Instant,
+    /// When it was last looked whether the caller still may.
+    checked: Instant,
+    items: mpsc::Sender<Item>,
+}
+
+impl Feed {
+    async fn run(mut self, cut: Cut, permit: OwnedSemaphorePermit) {
+        let Ok(last) = self.items.clone().reserve_owned().await else {
+            return;
+        };
+        metrics::gauge!("sovereign_subscriptions").increment(1.0);
+        if let Ended::Because(problem) = self.follow().await {
+            tracing::debug!(code = %problem.code, after = %self.after, "subscription ends");
+            last.send(Item::End(Box::new(problem), self.after));
+            let read = timeout(Duration::from_millis(LINGER_MS), self.items.closed());
+            if read.await.is_err() {
+                cut.make();
+            }
+        }
+        metrics::gauge!("sovereign_subscriptions").decrement(1.0);
+        drop(permit);
+    }
+
+    /// Goes on until it ends.
+    async fn follow(&mut self) -> Ended {
+        let beat = Duration::from_millis(self.shared.options.heartbeat_ms);
+        let stopping = self.shared.stopping.clone();
+        // a sign at once: the client knows that it is connected, and from where on
+        if let Err(ended) = self.send(Item::Beat(self.after)).await {
+            return ended;
+        }
+        loop {
+            let wait = beat.saturating_sub(self.told.elapsed());
+            let found = tokio::select! {
+                () = stopping.cancelled() => return stopped(),
+                () = self.items.closed() => return Ended::Gone,
+                found = self.tail.next(self.after, EVENTS_MAX, wait) => found,
+            };
+            let handed = match found {
+                Ok(events) => self.hand_over(&events).await,
+                Err(error) => return Ended::Because(of_log(&error)),
+            };
+            if let Err(ended) = handed {
+                return ended;
+            }
+            if self.told.elapsed() >= beat
+                && let Err(ended) = self.send(Item::Beat(self.after)).await
+            {
+                return ended;
+            }
+            if self.checked.elapsed() >= beat {
+                self.checked = Instant::now();
+                if !self.wanted.caller.still_holds(&self.shared) {
+                    let problem = Problem::new(
+                        ErrorCode::Unauthorized,
+                        "the token or session of the subscription has ended",
+                    );
+                    return Ended::Because(problem.remedy("connect again with another token"));
+                }
+            }
+        }
+    }
+
+    async fn hand_over(&mut self, events: &[Arc<RecordedEvent>]) -> Result<(), Ended> {
+        let (mut chunk, mut bytes) = (Vec::new(), 0);
+        let mut seen = self.after;
+        for event in events {
+            seen = event.position();
+            if !self.wanted.filter.passes(event) {
+                continue;
+            }
+            let described = self
+                .shared
+                .services
+                .events
+                .describe(event, self.wanted.texts);
+            let json = described.await.to_string();
+            bytes += json.len();
+            chunk.push(Sent {
+                position: seen,
+                json,
+            });
+            if bytes >= CHUNK_BYTES {
+                self.send(Item::Events(std::mem::take(&mut chunk))).await?;
+                (self.after, bytes) = (seen, 0);
+            }
+        }
+        if !chunk.is_empty() {
+            self.send(Item::Events(chunk)).await?;
+        }
+        self.after = seen;
+        Ok(())
+    }
+
+    /// Waits for room as long as a client may take to make some.
+    async fn send(&mut self, item: Item) -> Result<(), Ended> {
+        let stall_ms = self.shared.options.subscriber_stall_ms;
+        let sent = tokio::select! {
+            sent = self.items.send_timeout(item, Duration::from_millis(stall_ms)) => sent,
+            () = self.shared.stopping.cancelled() => return Err(stopped()),
+        };
+        self.told = Instant::now();
+        match sent {
+            Ok(()) => Ok(()),
+            Err(SendTimeoutError::Closed(_)) => Err(Ended::Gone),
+            Err(SendTimeoutError::Timeout(_)) => {
+                metrics::counter!("sovereign_subscriptions_too_slow_total").increment(1);
+                let problem = Problem::new(ErrorCode::TooSlow, "the subscriber does not keep up")
+                    .expected(format!("room for more within {stall_ms} ms"));
+                Err(Ended::Because(problem))
+            }
+        }
+    }
+}
+
+fn stopped() -> Ended {
+    let problem = Problem::new(ErrorCode::EngineNotRunning, "the engine is being stopped")
+        .remedy("connect again with the last position that was read")
+        .retry_after_ms(SUBSCRIPTION_RETRY_MS);
+    Ended::Because(problem)
+}
+
+fn of_log(error: &LogError) -> Problem {
+    tracing::warn!(%error, "subscription cannot read on");
+    match error {
+        LogError::Unreachable(_) => {
+            Problem::new(ErrorCode::DatabaseUnreachable, "the ledger cannot be read")
+                .retry_after_ms(SUBSCRIPTION_RETRY_MS)
+        }
+        LogError::Gap { expected, .. } => {
+            Problem::new(ErrorCode::VerificationDifference, "an event is missing")
+                .found(expected.to_string())
+        }
+        _ => Problem::new(ErrorCode::Internal, "the ledger cannot be read"),
+    }
+}

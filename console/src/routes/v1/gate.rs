@@ -1,0 +1,266 @@
+//! Commands of one caller: in his name, within his rights, and once for each idempotency key.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use async_trait::async_trait;
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use sovereign_schemas::{
+    Digest, ErrorCode, Outcome, Position, Problem, Status, TYPES_NAMESPACE, Uuid,
+};
+
+use crate::access::{Caller, Right};
+use crate::http::state::Shared;
+use crate::{CommandGate, EventFilter};
+
+const KEY_HEADER: &str = "idempotency-key";
+/// Longest key.
+const KEY_BYTES_MAX: usize = 200;
+
+/// What a client calls its request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Key(String);
+
+/// The idempotency key of a request, if it has one.
+///
+/// # Errors
+/// `invalid-id` if there are two, or it is no key.
+pub(crate) fn key(headers: &HeaderMap) -> Result<Option<Key>, Problem> {
+    let mut values = headers.get_all(KEY_HEADER).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let visible = |text: &&str| text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    let text = value.to_str().ok().map(str::trim).filter(visible);
+    match text {
+        Some(text) if values.next().is_none() && (1..=KEY_BYTES_MAX).contains(&text.len()) => {
+            Ok(Some(Key(text.to_owned())))
+        }
+        _ => Err(Problem::new(ErrorCode::InvalidId, "is no idempotency key")
+            .field(KEY_HEADER)
+            .expected("one header of 1 to 200 visible ASCII characters")),
+    }
+}
+
+/// The way in for the commands of one request.
+pub(crate) struct CallerGate {
+    shared: Shared,
+    caller: Caller,
+    key: Option<Key>,
+    /// Commands so far: each has its own number under the key.
+    taken: AtomicU64,
+}
+
+/// A command as it goes in.
+struct Prepared {
+    line: Bytes,
+    keyed: Option<Keyed>,
+}
+
+/// What a key stands for.
+struct Keyed {
+    command_id: Uuid,
+    /// What its events are tied together by, if the caller does not say: it depends on the whole
+    /// command, so the ledger itself tells whether a key was used for another one.
+    correlation_id: Option<Uuid>,
+    /// It was remembered here before.
+    known: bool,
+}
+
+impl CallerGate {
+    pub(crate) fn new(shared: Shared, caller: Caller, key: Option<Key>) -> Self {
+        Self {
+            shared,
+            caller,
+            key,
+            taken: AtomicU64::new(0),
+        }
+    }
+
+    fn prepare(&self, number: u64, line: Bytes) -> Result<Prepared, Problem> {
+        if self.caller.actor.is_none() && self.key.is_none() {
+            return Ok(Prepared { line, keyed: None });
+        }
+        let Ok(mut object) = serde_json::from_slice::<Map<String, Value>>(&line) else {
+            // the gate says what is wrong with it
+            return Ok(Prepared { line, keyed: None });
+        };
+        self.speak_for_self(&mut object)?;
+        let keyed = match &self.key {
+            None => None,
+            Some(key) => Some(self.under(key, number, &mut object)?),
+        };
+        Ok(Prepared {
+            line: Value::Object(object).to_string().into(),
+            keyed,
+        })
+    }
+
+    /// A token acts in the name of its actor only, and decides on approvals only if its role may.
+    fn speak_for_self(&self, object: &mut Map<String, Value>) -> Result<(), Problem> {
+        let decides = object.get("aggregate").and_then(Value::as_str) == Some("approval");
+        if decides && !self.caller.role.may(Right::Decide) {
+            let message = "the role lacks the right decide, which approvals need";
+            return Err(Problem::new(ErrorCode::Forbidden, message)
+                .field("aggregate")
+                .found(self.caller.role.as_str())
+                .expected(Right::Decide.roles()));
+        }
+        let Some(own) = &self.caller.actor else {
+            return Ok(());
+        };
+        match object.get("actor") {
+            None | Some(Value::Null) => {
+                object.insert("actor".to_owned(), own.as_str().into());
+                Ok(())
+            }
+            Some(Value::String(actor)) if actor != own.as_str() => {
+                let message = "the token acts in the name of another";
+                Err(Problem::new(ErrorCode::Forbidden, message)
+                    .field("actor")
+                    .expected(own.as_str())
+                    .remedy("leave actor out, or use a token of that actor"))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn under(
+        &self,
+        key: &Key,
+        number: u64,
+        object: &mut Map<String, Value>,
+    ) -> Result<Keyed, Problem> {
+        if object.get("command_id").is_some_and(|id| !id.is_null()) {
+            let message = "a command under an idempotency key has no id of its own";
+            return Err(Problem::new(ErrorCode::InvalidUsage, message)
+                .field("command_id")
+                .remedy("send either command_id or the header idempotency-key"));
+        }
+        let content = Value::Object(object.clone()).to_string();
+        let fingerprint = Digest::of(&[content.as_bytes()]);
+        let actor = self.caller.actor.as_ref().map_or("", |a| a.as_str());
+        let number = number.to_string();
+        // 32 bytes of a hash are no text that anybody could send as an id
+        let name = Digest::of(&[
+            b"sovereign idempotency key v1\0",
+            actor.as_bytes(),
+            b"\0",
+            key.0.as_bytes(),
+            b"\0",
+            number.as_bytes(),
+        ]);
+        let command_id = Uuid::new_v5(&TYPES_NAMESPACE, &name.0);
+        let known = self.remember(command_id, fingerprint)?;
+        object.insert("command_id".to_owned(), command_id.to_string().into());
+        let told = object.get("correlation_id").is_some_and(|id| !id.is_null());
+        let correlation_id = (!told).then(|| Uuid::new_v5(&command_id, &fingerprint.0));
+        if let Some(id) = correlation_id {
+            object.insert("correlation_id".to_owned(), id.to_string().into());
+        }
+        Ok(Keyed {
+            command_id,
+            correlation_id,
+            known,
+        })
+    }
+
+    /// Whether the same command was remembered under this id.
+    fn remember(&self, id: Uuid, fingerprint: Digest) -> Result<bool, Problem> {
+        let known = self.shared.fingerprints.lock();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        match known.get(&id) {
+            Some(first) if *first != fingerprint => Err(reused()),
+            Some(_) => Ok(true),
+            None => {
+                known.put(id, fingerprint);
+                Ok(false)
+            }
+        }
+    }
+
+    fn forget(&self, id: Uuid) {
+        let known = self.shared.fingerprints.lock();
+        known.unwrap_or_else(PoisonError::into_inner).pop(&id);
+    }
+
+    /// What the ledger knew before this process did must have been the same command.
+    async fn settle(&self, keyed: Keyed, outcome: Outcome) -> Outcome {
+        if outcome.status == Status::Invalid {
+            // it was not taken: the caller may correct it
+            self.forget(keyed.command_id);
+            return outcome;
+        }
+        let (Status::Duplicate, false, Some((first, _)), Some(expected)) = (
+            outcome.status,
+            keyed.known,
+            outcome.positions,
+            keyed.correlation_id,
+        ) else {
+            return outcome;
+        };
+        let before = Position(first.0.saturating_sub(1));
+        let everything = EventFilter::default();
+        let events = &self.shared.services.events;
+        let found = match events.page(before, 1, &everything).await {
+            Ok((found, _)) => found,
+            Err(problem) => {
+                self.forget(keyed.command_id);
+                return Outcome::failed(Status::Invalid, problem).of(keyed.command_id.to_string());
+            }
+        };
+        let same = found
+            .first()
+            .is_some_and(|event| event.header.correlation_id == expected);
+        if same {
+            return outcome;
+        }
+        self.forget(keyed.command_id);
+        Outcome::failed(Status::Refused, reused()).of(keyed.command_id.to_string())
+    }
+}
+
+fn reused() -> Problem {
+    Problem::new(
+        ErrorCode::IdempotencyKeyReused,
+        "the key was used for another command",
+    )
+    .field(KEY_HEADER)
+}
+
+#[async_trait]
+impl CommandGate for CallerGate {
+    async fn submit(&self, line: Bytes) -> Outcome {
+        let number = self.taken.fetch_add(1, Ordering::Relaxed) + 1;
+        // the request itself was counted when its sender was identified
+        if number > 1
+            && let Err(problem) = self.caller.take(&self.shared)
+        {
+            return Outcome::failed(Status::Invalid, problem);
+        }
+        let prepared = match self.prepare(number, line) {
+            Ok(prepared) => prepared,
+            Err(problem) if problem.code.exit_code() == 4 => {
+                return Outcome::failed(Status::Refused, problem);
+            }
+            Err(problem) => return Outcome::failed(Status::Invalid, problem),
+        };
+        let outcome = self.shared.services.commands.submit(prepared.line).await;
+        match prepared.keyed {
+            None => outcome,
+            Some(keyed) => self.settle(keyed, outcome).await,
+        }
+    }
+}
+
+/// One command from its request to its outcome. Goes on to its end also when the client has gone.
+pub(crate) async fn one(gate: CallerGate, line: Bytes) -> Result<Outcome, Problem> {
+    let gate: Arc<dyn CommandGate> = Arc::new(gate);
+    let submitted = tokio::spawn(async move { gate.submit(line).await });
+    submitted.await.map_err(|_| {
+        tracing::error!("command gate panicked");
+        Problem::new(ErrorCode::Internal, "the command failed")
+    })
+}

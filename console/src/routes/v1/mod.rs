@@ -1,0 +1,11 @@
+//! The API, version 1: one file for each resource.
+
+pub(crate) mod agents;
+pub(crate) mod approvals;
+pub(crate) mod commands;
+pub(crate) mod events;
+pub(crate) mod gate;
+pub(crate) mod session;
+pub(crate) mod socket;
+pub(crate) mod stream;
+pub(crate) mod tokens;
