@@ -1,6 +1,7 @@
 //! Commands that come as records: the same door as all others, and what is particular to records.
 
 use async_trait::async_trait;
+use sovereign_aggregates::AnyCommand;
 use sovereign_event_store::RawCommand;
 use sovereign_kafka::{Answer, CommandHandler, CommandLine};
 use sovereign_schemas::{
@@ -21,6 +22,16 @@ impl CommandHandler for Door {
                 return Answer::Outcome(outcome);
             }
         };
+        if matches!(raw.command, AnyCommand::Policy(_)) {
+            // a topic tells who may write to it, and not who did
+            let message = "the policy is not changed by records";
+            let problem = Problem::new(ErrorCode::Forbidden, message)
+                .field("aggregate")
+                .remedy("adopt it with sovereign policy adopt");
+            let mut outcome = Outcome::failed(Status::Refused, problem);
+            outcome.command_id = id;
+            return Answer::Outcome(outcome);
+        }
         // only a client's own id can be that of another record
         let own_id = raw.context.command_id == command.record;
         let mut outcome = self.run(traced(raw, command.traceparent.as_ref())).await;

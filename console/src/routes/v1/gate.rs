@@ -98,15 +98,22 @@ impl CallerGate {
         })
     }
 
-    /// A token acts in the name of its actor only, and decides on approvals only if its role may.
+    /// A token acts in the name of its actor only. Decisions on approvals need a right of their own,
+    /// and so does the policy that asks for them.
     fn speak_for_self(&self, object: &mut Map<String, Value>) -> Result<(), Problem> {
-        let decides = object.get("aggregate").and_then(Value::as_str) == Some("approval");
-        if decides && !self.caller.role.may(Right::Decide) {
-            let message = "the role lacks the right decide, which approvals need";
+        let needs = match object.get("aggregate").and_then(Value::as_str) {
+            Some("approval") => Some((Right::Decide, "approvals")),
+            Some("policy") => Some((Right::Administer, "the policy")),
+            _ => None,
+        };
+        if let Some((right, what)) = needs
+            && !self.caller.role.may(right)
+        {
+            let message = format!("the role lacks the right {}, for {what}", right.as_str());
             return Err(Problem::new(ErrorCode::Forbidden, message)
                 .field("aggregate")
                 .found(self.caller.role.as_str())
-                .expected(Right::Decide.roles()));
+                .expected(right.roles()));
         }
         let Some(own) = &self.caller.actor else {
             return Ok(());
