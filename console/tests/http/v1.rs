@@ -107,9 +107,14 @@ async fn a_token_speaks_for_its_actor_only() {
         403,
         "the last of two counts, as for the gate"
     );
-    let decides = json!({ "aggregate": "approval", "command": "deny" });
-    let (status, problem) = send(&running, &olga, None, &decides).await;
-    assert_eq!((status, &problem["code"]), (403, &json!("forbidden")));
+    for (what, command) in [("approval", "deny"), ("policy", "adopt")] {
+        let other = json!({ "aggregate": what, "command": command });
+        let (status, problem) = send(&running, &olga, None, &other).await;
+        assert_eq!((status, &problem["code"]), (403, &json!("forbidden")));
+    }
+    let approver = running.token(Role::Approver, "anna").await;
+    let adopts = json!({ "aggregate": "policy", "command": "adopt" });
+    assert_eq!(send(&running, &approver, None, &adopts).await.0, 403);
     // the owner of the data folder speaks for anybody
     assert_eq!(
         send(&running, TOKEN, None, &json!({ "actor": "boss" }))

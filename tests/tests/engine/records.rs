@@ -139,6 +139,9 @@ fn json_avro_and_garbage_are_answered_as_send_would() {
         "data": { "to": "EXECUTING", "reason": "impatient" } });
     let mut unknown = register("scout");
     unknown["colour"] = "red".into();
+    // a topic does not tell who wrote
+    let policy = json!({ "aggregate": "policy", "id": "main", "command": "adopt",
+        "data": { "text": "version = 2\n[[rules]]\nname = \"all\"\napprovals = []\n" } });
     let text = |value: &Value| value.to_string().into_bytes();
     let cases = [
         ("accepted", text(&named)),
@@ -147,6 +150,7 @@ fn json_avro_and_garbage_are_answered_as_send_would() {
         ("duplicate", avro(id, &command)),
         ("illegal-transition", text(&transition)),
         ("unknown-field", text(&unknown)),
+        ("forbidden", text(&policy)),
         (
             "malformed-json",
             b"{\"password\": \"hunter2hunter2".to_vec(),
