@@ -95,6 +95,13 @@ fn print(status: &Value, healthy: bool, output: Output) -> Result<()> {
         text(&relay["lag"]),
         state(relay),
     ]);
+    let commands = &status["commands"];
+    parts.row([
+        "commands".into(),
+        "-".into(),
+        text(&commands["lag"]),
+        state(commands),
+    ]);
     for (name, part) in status["projections"].as_object().into_iter().flatten() {
         parts.row([
             name.clone(),

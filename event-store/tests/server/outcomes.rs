@@ -1,10 +1,33 @@
 use std::time::Duration;
 
 use sovereign_aggregates::CommandPort as _;
-use sovereign_schemas::{DepartmentId, ErrorCode, Position, Status};
+use sovereign_schemas::{DepartmentId, ErrorCode, Position, Status, Uuid, bears_source};
 use sqlx::Executor as _;
 
-use crate::common::{Database, at_once, bar, register, send, transition, verified};
+use crate::common::{Database, all, at_once, bar, register, send, transition, verified};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_event_of_a_command_bears_what_it_came_in() {
+    let database = Database::create().await;
+    let ledger = database.open().await;
+    let [first, second] = [b"first", b"other"].map(|r| Uuid::new_v5(&Uuid::NAMESPACE_OID, r));
+    let mut command = register("a");
+    command.source = Some(first);
+    assert_eq!(send(&ledger, &command).await.status, Status::Accepted);
+    // the same command in another record
+    command.source = Some(second);
+    assert_eq!(send(&ledger, &command).await.status, Status::Duplicate);
+    send(&ledger, &bar("a", 1)).await;
+    let events = all(&ledger.reader()).await;
+    let bears = |at: usize, source| bears_source(events[at].header.event_id, source);
+    assert!(bears(0, first) && !bears(0, second) && !bears(1, first));
+    assert!(
+        events
+            .iter()
+            .all(|e| e.header.event_id.get_version_num() == 7)
+    );
+    database.remove().await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeat_gets_the_first_positions_here_elsewhere_and_after_a_restart() {

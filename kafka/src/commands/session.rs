@@ -85,7 +85,14 @@ impl<'o> Session<'o> {
     ) -> Result<Self, Error> {
         let kafka = &options.kafka;
         let id = format!("{GROUP}.{name}");
-        let producer = TransactionalProducer::take_over(kafka, &id, options.transaction_timeout)?;
+        let producer = TransactionalProducer::take_over(kafka, &id, options.transaction_timeout);
+        let producer = producer.map_err(|error| match error {
+            Error::Rights { cause, .. } => Error::Rights {
+                what: format!("transactional id {}", kafka.topic(&id)),
+                cause,
+            },
+            other => other,
+        })?;
         let seed::Found { reply_partitions } = seed::seed(kafka)?;
         let letters = LetterWriter::open(kafka)?;
         let member = member::join(options, name)?;
