@@ -62,6 +62,15 @@ fn install() -> Option<MetricsHandle> {
         "command lines answered by HTTP"
     );
     metrics::describe_gauge!("sovereign_http_connections", "open HTTP connections");
+    metrics::describe_gauge!("sovereign_subscriptions", "open subscriptions to events");
+    metrics::describe_counter!(
+        "sovereign_subscriptions_too_slow_total",
+        "subscriptions ended because the client did not keep up"
+    );
+    metrics::describe_counter!(
+        "sovereign_http_rate_limited_total",
+        "requests and commands refused because their actor asked for too much"
+    );
     Some(handle)
 }
 

@@ -37,7 +37,8 @@ pub struct ConsoleOptions {
     /// Subscriptions to events at a time, over SSE and WebSocket together; one more is told to come
     /// again.
     pub subscriptions_max: u32,
-    /// Chunks of about 64 KiB between the ledger and the socket of one subscription.
+    /// Chunks of about 64 KiB between the ledger and the socket of one subscription; also the bytes
+    /// that these are in all, unless a single event is larger.
     pub subscription_chunks_max: usize,
     /// Milliseconds that a subscriber may leave its chunks unread before it is dropped.
     pub subscriber_stall_ms: u64,

@@ -1,6 +1,6 @@
 //! Schemas of what other rooms define; what the API itself defines derives its own.
 
-use sovereign_schemas::ErrorCode;
+use sovereign_schemas::{AggregateType, ErrorCode};
 use utoipa::openapi::schema::{
     AdditionalProperties, AnyOfBuilder, ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type,
 };
@@ -86,12 +86,13 @@ fn outcome() -> ObjectBuilder {
 }
 
 fn command() -> ObjectBuilder {
+    let aggregates = AggregateType::ALL.iter().map(|kind| kind.as_str());
     let department = AnyOfBuilder::new()
         .item(text())
         .item(number())
         .description(Some("By name or number; the command's own if not given."));
     object()
-        .property("aggregate", text().description(Some("Which type.")))
+        .property("aggregate", text().enum_values(Some(aggregates)))
         .property("id", text().min_length(Some(1)).max_length(Some(128)))
         .property("command", text())
         .property("data", open(object()))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sovereign_schemas::{ErrorCode, LogError, Position, Problem, RecordedEvent, Tail};
 use tokio::sync::mpsc::error::SendTimeoutError;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 
 use crate::access::Caller;
@@ -32,11 +32,19 @@ pub(crate) struct Sent {
     pub(crate) json: String,
 }
 
+/// Events, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Chunk {
+    pub(crate) events: Vec<Sent>,
+    /// The room that they take until they are on their way.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
 /// What a subscriber gets.
 #[derive(Debug)]
 pub(crate) enum Item {
-    /// Events, in order.
-    Events(Vec<Sent>),
+    /// What came.
+    Events(Chunk),
     /// Nothing came; everything up to here was looked at.
     Beat(Position),
     /// The last thing: why it ends, and how far it came.
@@ -66,8 +74,10 @@ pub(crate) fn subscribe(
             .retry_after_ms(SUBSCRIPTION_RETRY_MS);
         return Err(problem.into());
     };
+    let chunks_max = shared.options.subscription_chunks_max;
     // one place more, for the last item: it is kept free from the start
-    let (items, receiver) = mpsc::channel(shared.options.subscription_chunks_max + 1);
+    let (items, receiver) = mpsc::channel(chunks_max + 1);
+    let room = u32::try_from(chunks_max * CHUNK_BYTES).unwrap_or(u32::MAX);
     let feed = Feed {
         tail: shared.services.events.tail(),
         after: wanted.after,
@@ -76,6 +86,7 @@ pub(crate) fn subscribe(
         shared: shared.clone(),
         wanted,
         items,
+        room: (Arc::new(Semaphore::new(room as usize)), room),
     };
     tokio::spawn(feed.run(cut, permit));
     Ok(receiver)
@@ -99,6 +110,19 @@ struct Feed {
     /// When it was last looked whether the caller still may.
     checked: Instant,
     items: mpsc::Sender<Item>,
+    /// Bytes that may wait for the client, and how many that are in all. An event can be larger: it
+    /// then waits alone.
+    room: (Arc<Semaphore>, u32),
+}
+
+#[cfg(test)]
+impl From<Sent> for Chunk {
+    fn from(event: Sent) -> Self {
+        Self {
+            events: vec![event],
+            _room: None,
+        }
+    }
 }
 
 impl Feed {
@@ -179,35 +203,60 @@ impl Feed {
                 json,
             });
             if bytes >= CHUNK_BYTES {
-                self.send(Item::Events(std::mem::take(&mut chunk))).await?;
+                self.send_events(std::mem::take(&mut chunk), bytes).await?;
                 (self.after, bytes) = (seen, 0);
             }
         }
         if !chunk.is_empty() {
-            self.send(Item::Events(chunk)).await?;
+            self.send_events(chunk, bytes).await?;
         }
         self.after = seen;
         Ok(())
     }
 
+    async fn send_events(&mut self, events: Vec<Sent>, bytes: usize) -> Result<(), Ended> {
+        let (room, all) = &self.room;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(*all);
+        let room = Arc::clone(room).acquire_many_owned(bytes);
+        let room = tokio::select! {
+            room = timeout(self.stall(), room) => room,
+            () = self.items.closed() => return Err(Ended::Gone),
+            () = self.shared.stopping.cancelled() => return Err(stopped()),
+        };
+        match room {
+            Ok(room) => {
+                // never closed
+                let _room = room.ok();
+                self.send(Item::Events(Chunk { events, _room })).await
+            }
+            Err(_) => Err(self.too_slow()),
+        }
+    }
+
+    fn stall(&self) -> Duration {
+        Duration::from_millis(self.shared.options.subscriber_stall_ms)
+    }
+
     /// Waits for room as long as a client may take to make some.
     async fn send(&mut self, item: Item) -> Result<(), Ended> {
-        let stall_ms = self.shared.options.subscriber_stall_ms;
         let sent = tokio::select! {
-            sent = self.items.send_timeout(item, Duration::from_millis(stall_ms)) => sent,
+            sent = self.items.send_timeout(item, self.stall()) => sent,
             () = self.shared.stopping.cancelled() => return Err(stopped()),
         };
         self.told = Instant::now();
         match sent {
             Ok(()) => Ok(()),
             Err(SendTimeoutError::Closed(_)) => Err(Ended::Gone),
-            Err(SendTimeoutError::Timeout(_)) => {
-                metrics::counter!("sovereign_subscriptions_too_slow_total").increment(1);
-                let problem = Problem::new(ErrorCode::TooSlow, "the subscriber does not keep up")
-                    .expected(format!("room for more within {stall_ms} ms"));
-                Err(Ended::Because(problem))
-            }
+            Err(SendTimeoutError::Timeout(_)) => Err(self.too_slow()),
         }
+    }
+
+    fn too_slow(&self) -> Ended {
+        metrics::counter!("sovereign_subscriptions_too_slow_total").increment(1);
+        let stall_ms = self.shared.options.subscriber_stall_ms;
+        let problem = Problem::new(ErrorCode::TooSlow, "the subscriber does not keep up")
+            .expected(format!("room for more within {stall_ms} ms"));
+        Ended::Because(problem)
     }
 }
 

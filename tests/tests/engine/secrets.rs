@@ -142,7 +142,7 @@ fn the_key_of_a_subject_is_shown_to_the_owner_only() {
     assert_eq!(shown["key"].as_str().unwrap().len(), 64);
     let nobody = ["keys", "show", "--subject", "nobody-at-all", "--json"];
     engine.run(&nobody).fails(4, "key-missing");
-    for file in ["master.key", "api.token", "engine.json"] {
+    for file in ["master.key", "api.token", "tokens.key", "engine.json"] {
         use std::os::unix::fs::PermissionsExt as _;
         let mode = std::fs::metadata(engine.data.join(file))
             .unwrap()

@@ -81,7 +81,8 @@ async fn serve(mut socket: WebSocket, mut items: mpsc::Receiver<Item>) {
 
 fn messages(item: Item) -> Vec<Message> {
     match item {
-        Item::Events(events) => events
+        Item::Events(chunk) => chunk
+            .events
             .into_iter()
             .map(|event| Message::text(format!("{{\"type\":\"event\",\"event\":{}}}", event.json)))
             .collect(),

@@ -105,7 +105,7 @@ pub(crate) fn last_words(problem: &Problem, position: Position) -> serde_json::V
 fn frame(item: &Item) -> Bytes {
     let mut text = String::new();
     let written = match item {
-        Item::Events(events) => events.iter().try_for_each(|event| {
+        Item::Events(chunk) => chunk.events.iter().try_for_each(|event| {
             // JSON on one line holds no line end that would need a prefix of its own
             write!(text, "id: {}\ndata: {}\n\n", event.position, event.json)
         }),
@@ -132,7 +132,7 @@ mod tests {
             position: Position(7),
             json: "{}".to_owned(),
         };
-        assert_eq!(frame(&Item::Events(vec![event])), "id: 7\ndata: {}\n\n");
+        assert_eq!(frame(&Item::Events(event.into())), "id: 7\ndata: {}\n\n");
         assert_eq!(frame(&Item::Beat(Position(8))), "id: 8\n: heartbeat\n\n");
         let problem = Problem::new(ErrorCode::TooSlow, "slow");
         let end = frame(&Item::End(Box::new(problem), Position(9)));
