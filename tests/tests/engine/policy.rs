@@ -108,7 +108,7 @@ fn a_policy_holds_from_the_event_on_that_adopted_it() {
         .ok()
         .lines();
     assert_eq!(
-        events.last().unwrap()["payload"]["approval_id"],
+        events.last().unwrap()["data"]["approval_id"],
         "approval_t-after"
     );
     engine.run(&["verify", "--against", "kafka"]).ok();
