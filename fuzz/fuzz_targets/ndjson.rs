@@ -84,7 +84,11 @@ fn decide(
     request: CommandRequest,
     at: usize,
 ) {
-    let decision = Decision::new(request.aggregate_id.clone(), Timestamp(1_767_225_600_000_000 + 3_600_000_000 * at as i64), request.context.actor.clone());
+    let decision = Decision::new(
+        request.aggregate_id.clone(),
+        Timestamp(1_767_225_600_000_000 + 3_600_000_000 * at as i64),
+        request.context.actor.clone(),
+    );
     let key = (kind, request.aggregate_id.as_str().to_owned());
     let state = states.entry(key).or_insert_with(|| AnyState::new(kind));
     let before = state.clone();

@@ -60,7 +60,11 @@ fn append(count: u64) -> u64 {
         }))
     };
     let commands: Vec<_> = (0..EVENTS).map(bar).collect();
-    let decision = Decision::new("agent-1".parse().unwrap(), Timestamp(1_770_206_400_000_000), "bench".parse().unwrap());
+    let decision = Decision::new(
+        "agent-1".parse().unwrap(),
+        Timestamp(1_770_206_400_000_000),
+        "bench".parse().unwrap(),
+    );
     let mut state = AnyState::new(AggregateType::Agent);
     let register = AnyCommand::Agent(AgentCommand::Register(Register {
         role: "trader".parse().unwrap(),

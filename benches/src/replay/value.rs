@@ -83,7 +83,9 @@ pub(super) fn fold(path: &Path) -> anyhow::Result<Digests> {
             AnyState::Agent(agent) => evolve_agent(agent, &header.event_type, event)?,
             AnyState::Trade(trade) => evolve_trade(trade, &header.event_type, event)?,
             AnyState::Approval(approval) => evolve_approval(approval, &header.event_type, event)?,
-            AnyState::Imported(_) => anyhow::bail!("the sample has no imported aggregates"),
+            AnyState::Imported(_) | AnyState::Policy(_) => {
+                anyhow::bail!("the sample has neither imported aggregates nor a policy")
+            }
         }
     }
     Ok(digest_of_states(states.into_iter().map(
@@ -218,6 +220,9 @@ fn evolve_trade(trade: &mut Trade, event_type: &str, event: &Fields) -> anyhow::
                 amount: decimal(event, "amount")?,
                 opens: matches!(get(event, "closes")?, Value::Union(0, _)),
                 decided_on: Timestamp(number(event, "decided_on")?),
+                // not part of the states that are compared
+                instrument: Box::default(),
+                department: None,
             });
             TradeStatus::Proposed
         }
