@@ -84,11 +84,9 @@ fn trade(state: &mut State, seen: &Seen, event: &TradeEvent, out: &mut Reactions
         TradeEvent::VerdictGiven(e) if e.verdict == Verdict::Red => {
             state.intents.remove(id.as_str());
         }
-        TradeEvent::VerdictGiven(_) => {
-            // by the policy at that moment, whatever it was when the intent was seen here
-            if state.intents.contains_key(id.as_str()) {
-                out.trade(&id, TradeCommand::ApplyPolicy(ApplyPolicy {}));
-            }
+        // by the policy at that moment, whatever it was when the intent was seen here
+        TradeEvent::VerdictGiven(_) if state.intents.contains_key(id.as_str()) => {
+            out.trade(&id, TradeCommand::ApplyPolicy(ApplyPolicy {}));
         }
         TradeEvent::TradeHeld(e) => {
             let Ok(approval_id) = e.approval_id.parse::<AggregateId>() else {
