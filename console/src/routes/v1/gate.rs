@@ -104,6 +104,7 @@ impl CallerGate {
         let needs = match object.get("aggregate").and_then(Value::as_str) {
             Some("approval") => Some((Right::Decide, "approvals")),
             Some("policy") => Some((Right::Administer, "the policy")),
+            Some("approver") => Some((Right::Administer, "passkeys of approvers")),
             _ => None,
         };
         if let Some((right, what)) = needs
