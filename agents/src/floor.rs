@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::Serialize;
 use sovereign_aggregates::AnyEvent;
 use sovereign_aggregates::agent::{AgentCommand, Register, StartTask};
+use sovereign_aggregates::approval;
 use sovereign_schemas::events::{AgentEvent, ApprovalEvent, TradeEvent, Verdict};
 use sovereign_schemas::{
     AggregateType, DepartmentId, ErrorCode, EventHeader, EventType, IMPORT_ACTOR, IdError, Problem,
@@ -166,8 +167,9 @@ impl Floor {
                 self.approvals.insert(id.to_owned(), slug.clone());
                 Some(slug)
             }
-            AnyEvent::Approval(_) => self.approvals.remove(id),
-            AnyEvent::Imported(_) | AnyEvent::Policy(_) => None,
+            AnyEvent::Approval(event) if approval::has_ended(event) => self.approvals.remove(id),
+            AnyEvent::Approval(_) => self.approvals.get(id).cloned(),
+            AnyEvent::Imported(_) | AnyEvent::Policy(_) | AnyEvent::Approver(_) => None,
         }
     }
 

@@ -4,15 +4,16 @@ use futures::FutureExt as _;
 use serde_json::Value;
 use sovereign_schemas::avro::{DecodeError, EventGroup, TextsToJson};
 use sovereign_schemas::events::{
-    AgentEvent, AgentEventRef, ApprovalEvent, ApprovalEventRef, ImportedEvent, ImportedEventRef,
-    PolicyEvent, PolicyEventRef, TradeEvent, TradeEventRef,
+    AgentEvent, AgentEventRef, ApprovalEvent, ApprovalEventRef, ApproverEvent, ApproverEventRef,
+    ImportedEvent, ImportedEventRef, PolicyEvent, PolicyEventRef, TradeEvent, TradeEventRef,
 };
 use sovereign_schemas::{
     AggregateType, DepartmentId, ErrorCode, EventType, Problem, RawText, RecordedEvent, Text,
 };
 
 use crate::agent::{Agent, AgentCommand};
-use crate::approval::{Approval, ApprovalCommand};
+use crate::approval::{self, Approval, ApprovalCommand};
+use crate::approver::{Approver, ApproverCommand};
 use crate::imported::{Imported, ImportedCommand};
 use crate::policy::{Adopted, PolicyCommand};
 use crate::trade::{Trade, TradeCommand};
@@ -31,6 +32,8 @@ pub enum AnyCommand<T = Text> {
     Imported(ImportedCommand),
     /// To the policy.
     Policy(PolicyCommand),
+    /// To an approver.
+    Approver(ApproverCommand<T>),
 }
 
 impl AnyCommand<RawText> {
@@ -52,6 +55,7 @@ impl AnyCommand<RawText> {
             AggregateType::Approval => Self::Approval(ApprovalCommand::parse(command, data)?),
             AggregateType::Imported => return Err(ImportedCommand::parse(command)),
             AggregateType::Policy => Self::Policy(PolicyCommand::parse(command, data)?),
+            AggregateType::Approver => Self::Approver(ApproverCommand::parse(command, data)?),
         })
     }
 }
@@ -66,17 +70,8 @@ impl<T> AnyCommand<T> {
             Self::Approval(_) => AggregateType::Approval,
             Self::Imported(_) => AggregateType::Imported,
             Self::Policy(_) => AggregateType::Policy,
+            Self::Approver(_) => AggregateType::Approver,
         }
-    }
-
-    /// Whether it is decided by the policy that holds, which then has to be in the decision.
-    #[must_use]
-    pub const fn needs_policy(&self) -> bool {
-        matches!(
-            self,
-            Self::Trade(TradeCommand::Authorize(_) | TradeCommand::ApplyPolicy(_))
-                | Self::Approval(ApprovalCommand::Request(_))
-        )
     }
 
     /// Its name, as callers write it.
@@ -88,6 +83,7 @@ impl<T> AnyCommand<T> {
             Self::Approval(c) => c.name(),
             Self::Imported(c) => c.name(),
             Self::Policy(c) => c.name(),
+            Self::Approver(c) => c.name(),
         }
     }
 
@@ -100,7 +96,7 @@ impl<T> AnyCommand<T> {
             Self::Trade(TradeCommand::GiveVerdict(_)) => DepartmentId::AUDITOR,
             Self::Trade(TradeCommand::Conclude(_)) => DepartmentId::HISTORIAN,
             Self::Trade(_) => DepartmentId::TRADER,
-            Self::Approval(_) | Self::Policy(_) => DepartmentId::GUARDIAN,
+            Self::Approval(_) | Self::Policy(_) | Self::Approver(_) => DepartmentId::GUARDIAN,
             Self::Imported(_) => DepartmentId::HISTORIAN,
         }
     }
@@ -116,6 +112,7 @@ impl<T> AnyCommand<T> {
             Self::Approval(c) => AnyCommand::Approval(c.try_map_text(f)?),
             Self::Imported(c) => AnyCommand::Imported(c),
             Self::Policy(c) => AnyCommand::Policy(c),
+            Self::Approver(c) => AnyCommand::Approver(c.try_map_text(f)?),
         })
     }
 
@@ -129,6 +126,7 @@ impl<T> AnyCommand<T> {
             Self::Approval(c) => c.identifiers(),
             Self::Imported(_) => vec![],
             Self::Policy(c) => c.identifiers(),
+            Self::Approver(c) => c.identifiers(),
         }
     }
 }
@@ -146,6 +144,8 @@ pub enum AnyEvent {
     Imported(ImportedEvent),
     /// Of the policy.
     Policy(PolicyEvent),
+    /// Of an approver.
+    Approver(ApproverEvent),
 }
 
 impl AnyEvent {
@@ -166,6 +166,7 @@ impl AnyEvent {
             AggregateType::Approval => Self::Approval(event.decode()?),
             AggregateType::Imported => Self::Imported(event.decode()?),
             AggregateType::Policy => Self::Policy(event.decode()?),
+            AggregateType::Approver => Self::Approver(event.decode()?),
         })
     }
 
@@ -178,6 +179,7 @@ impl AnyEvent {
             Self::Approval(e) => EventGroup::event_type(e),
             Self::Imported(e) => EventGroup::event_type(e),
             Self::Policy(e) => EventGroup::event_type(e),
+            Self::Approver(e) => EventGroup::event_type(e),
         }
     }
 
@@ -189,6 +191,7 @@ impl AnyEvent {
             Self::Approval(e) => e.encode(out),
             Self::Imported(e) => e.encode(out),
             Self::Policy(e) => e.encode(out),
+            Self::Approver(e) => e.encode(out),
         }
     }
 
@@ -201,15 +204,22 @@ impl AnyEvent {
             Self::Approval(e) => e.json(texts),
             Self::Imported(e) => e.json(texts),
             Self::Policy(e) => e.json(texts),
+            Self::Approver(e) => e.json(texts),
         }
     }
 
-    /// For an event that records a refusal (an illegal transition): what its caller is told.
-    /// Such a command's outcome is "refused", with the position of this event.
+    /// For an event that records a refusal (an illegal transition, an approval that counts for
+    /// nothing): what its caller is told. Such a command's outcome is "refused", with the position
+    /// of this event.
     #[must_use]
     pub fn recorded_refusal(&self) -> Option<Refusal> {
-        let Self::Agent(AgentEvent::TransitionRefused(e)) = self else {
-            return None;
+        let e = match self {
+            Self::Agent(AgentEvent::TransitionRefused(e)) => e,
+            Self::Approval(ApprovalEvent::ApprovalAttemptRefused(e)) => {
+                let code = ErrorCode::from_text(&e.code);
+                return Some(Refusal::new(code, approval::told(code)));
+            }
+            _ => return None,
         };
         let expected: Vec<&str> = crate::agent::machine::successors(e.from)
             .iter()
@@ -250,6 +260,8 @@ pub enum AnyState {
     Imported(Imported),
     /// The policy's.
     Policy(Adopted),
+    /// An approver's.
+    Approver(Approver),
 }
 
 /// Runs `handle` of a cqrs-es aggregate. It never awaits anything but its sink's own mutex, so one
@@ -283,6 +295,7 @@ impl AnyState {
             AggregateType::Approval => Self::Approval(Approval::default()),
             AggregateType::Imported => Self::Imported(Imported::default()),
             AggregateType::Policy => Self::Policy(Adopted::default()),
+            AggregateType::Approver => Self::Approver(Approver::default()),
         }
     }
 
@@ -295,6 +308,7 @@ impl AnyState {
             Self::Approval(_) => AggregateType::Approval,
             Self::Imported(_) => AggregateType::Imported,
             Self::Policy(_) => AggregateType::Policy,
+            Self::Approver(_) => AggregateType::Approver,
         }
     }
 
@@ -334,6 +348,12 @@ impl AnyState {
                     .map(AnyEvent::Policy)
                     .collect())
             }
+            (Self::Approver(state), AnyCommand::Approver(command)) => {
+                Ok(run(state, command, decision)?
+                    .into_iter()
+                    .map(AnyEvent::Approver)
+                    .collect())
+            }
             _ => Err(Refusal::new(
                 ErrorCode::Internal,
                 "command and aggregate do not match",
@@ -353,7 +373,7 @@ impl AnyState {
             &event.payload,
         )?;
         if let Self::Trade(trade) = self {
-            trade.proposed_in(header.department);
+            trade.note_proposal(header, &event.payload);
         }
         Ok(())
     }
@@ -386,6 +406,9 @@ impl AnyState {
             Self::Policy(state) => {
                 state.evolve_borrowed(&PolicyEventRef::decode(event_type, version, payload)?);
             }
+            Self::Approver(state) => {
+                state.evolve_borrowed(&ApproverEventRef::decode(event_type, version, payload)?);
+            }
         }
         Ok(())
     }
@@ -408,6 +431,7 @@ impl AnyState {
             Self::Approval(state) => serde_json::to_writer(&mut *out, state),
             Self::Imported(state) => serde_json::to_writer(&mut *out, state),
             Self::Policy(state) => serde_json::to_writer(&mut *out, state),
+            Self::Approver(state) => serde_json::to_writer(&mut *out, state),
         };
         // these structs hold only strings, numbers and maps with string keys: it cannot fail
         if put.is_err() {

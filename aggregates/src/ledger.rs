@@ -2,11 +2,12 @@ use cqrs_es::Aggregate;
 use sovereign_schemas::DepartmentId;
 use sovereign_schemas::avro::EventGroup;
 use sovereign_schemas::events::{
-    AgentEvent, ApprovalEvent, ImportedEvent, PolicyEvent, TradeEvent,
+    AgentEvent, ApprovalEvent, ApproverEvent, ImportedEvent, PolicyEvent, TradeEvent,
 };
 
 use crate::agent::{Agent, AgentCommand};
 use crate::approval::{Approval, ApprovalCommand};
+use crate::approver::{Approver, ApproverCommand};
 use crate::imported::{Imported, ImportedCommand};
 use crate::policy::{Adopted, PolicyCommand};
 use crate::trade::{Trade, TradeCommand};
@@ -49,6 +50,12 @@ impl LedgerAggregate for Adopted {
     }
 }
 
+impl LedgerAggregate for Approver {
+    fn recorded(events: Vec<ApproverEvent>) -> AnyCommand {
+        AnyCommand::Approver(ApproverCommand::Recorded(events))
+    }
+}
+
 impl AnyCommand {
     /// A command that records these events as they are; `None` if there are none, or they are of
     /// several aggregate types.
@@ -72,6 +79,7 @@ impl AnyCommand {
             AnyEvent::Approval(_) => all!(Approval, Approval),
             AnyEvent::Imported(_) => all!(Imported, Imported),
             AnyEvent::Policy(_) => all!(Policy, Adopted),
+            AnyEvent::Approver(_) => all!(Approver, Approver),
         }
     }
 }
@@ -89,7 +97,7 @@ impl AnyEvent {
                 DepartmentId::HISTORIAN
             }
             Self::Trade(_) => DepartmentId::TRADER,
-            Self::Approval(_) | Self::Policy(_) => DepartmentId::GUARDIAN,
+            Self::Approval(_) | Self::Policy(_) | Self::Approver(_) => DepartmentId::GUARDIAN,
         }
     }
 

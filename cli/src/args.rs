@@ -430,6 +430,7 @@ pub(crate) enum ViewName {
     Trades,
     Approvals,
     Departments,
+    Passkeys,
 }
 
 #[derive(Debug, Clone, Subcommand)]

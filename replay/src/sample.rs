@@ -314,6 +314,11 @@ impl Sample {
                 policy_version: 1,
                 requested_by: "trader".into(),
                 expires_at: at.plus_s(3_600),
+                on_behalf_of: Some("trader".into()),
+                department: "trader".into(),
+                asset: "AAPL".into(),
+                rule: "everything".into(),
+                people_needed: 1,
             };
             return Some(payload(department, &requested));
         }
@@ -396,7 +401,7 @@ impl Iterator for Sample {
             AggregateType::Agent => self.agent_event(index),
             AggregateType::Trade => self.trade_event(index),
             AggregateType::Approval => self.approval_event(index),
-            AggregateType::Imported | AggregateType::Policy => None,
+            AggregateType::Imported | AggregateType::Policy | AggregateType::Approver => None,
         }?;
         self.recorded(index, payload)
     }

@@ -82,6 +82,40 @@ codes! {
     WrongState = "wrong-state", 4, "look at the aggregate's events with sovereign log --aggregate, then decide";
     /// An amount that needs a human.
     ApprovalRequired = "approval-required", 4, "have the request approved first";
+    /// A signature over another action, approval, policy or expiry.
+    ApprovalTermsMismatch = "approval-terms-mismatch", 4, "open the approval again and sign what it shows now";
+    /// An assertion that was used before.
+    ApprovalReplayed = "approval-replayed", 4, "sign anew; one assertion counts once";
+    /// An answer that comes too late.
+    ApprovalExpired = "approval-expired", 4, "propose the action again, then answer within the time that the policy gives";
+    /// Another policy holds than the one that asked.
+    PolicyChanged = "policy-changed", 4, "propose the action again, so that the policy that holds now decides on it";
+    /// Somebody approves what he asked for.
+    SelfApproval = "self-approval", 4, "let another person approve";
+    /// Somebody whom the policy does not name.
+    NotApprover = "not-approver", 4, "let an approver whom the policy names answer, or adopt a policy that names this person";
+    /// More than a person may approve.
+    ApproverLimit = "approver-limit", 4, "let an approver with a higher limit answer";
+    /// The same person or passkey twice.
+    AlreadyApproved = "already-approved", 4, "let another person approve as well";
+    /// A passkey that is not this person's.
+    PasskeyUnknown = "passkey-unknown", 4, "use an enrolled passkey; sovereign approvers show lists them";
+    /// A passkey that was revoked.
+    PasskeyRevoked = "passkey-revoked", 4, "use another passkey, or enrol a new one";
+    /// A passkey whose counter went back.
+    PasskeyCloned = "passkey-cloned", 4, "revoke the passkey and enrol a new one: a copy of it may be in use";
+    /// A page of somebody else.
+    WrongOrigin = "wrong-origin", 4, "approve on the page on which the passkey was enrolled; if you did, somebody else's page tried to use your passkey";
+    /// A passkey that signed for another relying party.
+    WrongRelyingParty = "wrong-relying-party", 4, "use the passkey that was enrolled for this engine's page";
+    /// The authenticator did not check who it is.
+    UserNotVerified = "user-not-verified", 4, "unlock the passkey by PIN or biometrics";
+    /// A signature that is not the passkey's.
+    InvalidSignature = "invalid-signature", 4, "sign anew; if it happens again, somebody changes what you send";
+    /// An assertion that cannot be read.
+    InvalidAssertion = "invalid-assertion", 4, "send what navigator.credentials.get gave, unchanged";
+    /// A registration of a passkey that proves nothing.
+    InvalidRegistration = "invalid-registration", 4, "send what navigator.credentials.create gave, unchanged, with the challenge that was asked for";
     /// Numbers that contradict each other.
     AmountMismatch = "amount-mismatch", 4, "make amount equal quantity times price, rounded up to the cent";
     /// Too early.
@@ -94,8 +128,6 @@ codes! {
     CsrfFailed = "csrf-failed", 4, "send the session's csrf_token in the header x-csrf-token";
     /// An answer to a challenge that nobody waits for.
     ChallengeUnknown = "challenge-unknown", 4, "ask for new options, and answer them once, within five minutes";
-    /// A registration of a passkey that proves nothing.
-    InvalidRegistration = "invalid-registration", 4, "send what navigator.credentials.create gave, unchanged, with the challenge that was asked for";
     /// A key that stands for another command.
     IdempotencyKeyReused = "idempotency-key-reused", 4, "use a new key for another command, or send the first one unchanged";
     /// More than an actor may ask for in this time.
@@ -172,6 +204,15 @@ codes! {
     Internal = "internal", 1, "report it with the log lines around it";
 }
 
+impl ErrorCode {
+    /// The code with this name; [`Self::Internal`] for one that this build does not know.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        let known = Self::ALL.iter().copied().find(|c| c.as_str() == text);
+        known.unwrap_or(Self::Internal)
+    }
+}
+
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -187,8 +228,7 @@ impl serde::Serialize for ErrorCode {
 impl<'de> serde::Deserialize<'de> for ErrorCode {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        let known = Self::ALL.iter().copied().find(|c| c.as_str() == text);
-        Ok(known.unwrap_or(Self::Internal))
+        Ok(Self::from_text(&text))
     }
 }
 

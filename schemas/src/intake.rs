@@ -53,6 +53,7 @@ through_serde! {
     Timestamp: "a moment",
     Date: "a date",
     Decimal: "an exact decimal",
+    Vec<u8>: "a list of bytes",
 }
 
 impl FromJson for String {

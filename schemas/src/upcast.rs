@@ -1,7 +1,10 @@
 //! Old versions of events, brought up to the newest. A version without its upcaster here does not
 //! compile, because the generated decoder calls `From`.
 
-use crate::events::{MarketObserved, MarketObservedRef, MarketObservedV1, MarketObservedV1Ref};
+use crate::events::{
+    ApprovalRequested, ApprovalRequestedRef, ApprovalRequestedV1, ApprovalRequestedV1Ref,
+    MarketObserved, MarketObservedRef, MarketObservedV1, MarketObservedV1Ref,
+};
 
 /// One body for the owned and for the borrowed form, so that they cannot differ.
 macro_rules! upcast {
@@ -34,5 +37,25 @@ upcast!(
         low: old.low,
         close: old.close,
         volume: old.volume,
+    }
+);
+
+upcast!(
+    /// Version 1 could not be granted: it said neither who wants the action nor how many people
+    /// must approve, and the policies of its time asked one.
+    (ApprovalRequestedV1, ApprovalRequestedV1Ref) => (ApprovalRequested, ApprovalRequestedRef), |old| {
+        action: old.action,
+        target_id: old.target_id,
+        action_digest: old.action_digest,
+        amount: old.amount,
+        currency: old.currency,
+        policy_version: old.policy_version,
+        requested_by: old.requested_by,
+        expires_at: old.expires_at,
+        on_behalf_of: None,
+        department: Default::default(),
+        asset: Default::default(),
+        rule: Default::default(),
+        people_needed: 1,
     }
 );

@@ -18,6 +18,7 @@ use crate::http::state::Shared;
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
+const ICON: &str = "image/svg+xml";
 
 /// A file with its media type.
 type File = (&'static str, &'static str);
@@ -25,25 +26,23 @@ type File = (&'static str, &'static str);
 const INDEX: File = (HTML, include_str!("../../pages/index.html"));
 const ENROL: File = (HTML, include_str!("../../pages/enrol.html"));
 
+macro_rules! file {
+    ($kind:ident, $name:literal) => {
+        ($name, ($kind, include_str!(concat!("../../pages/", $name))))
+    };
+}
+
 /// What the pages load.
 const FILES: &[(&str, File)] = &[
-    ("api.js", (SCRIPT, include_str!("../../pages/api.js"))),
-    ("app.js", (SCRIPT, include_str!("../../pages/app.js"))),
-    (
-        "details.js",
-        (SCRIPT, include_str!("../../pages/details.js")),
-    ),
-    ("dom.js", (SCRIPT, include_str!("../../pages/dom.js"))),
-    ("enrol.js", (SCRIPT, include_str!("../../pages/enrol.js"))),
-    (
-        "passkey.js",
-        (SCRIPT, include_str!("../../pages/passkey.js")),
-    ),
-    ("style.css", (STYLE, include_str!("../../pages/style.css"))),
-    (
-        "icon.svg",
-        ("image/svg+xml", include_str!("../../pages/icon.svg")),
-    ),
+    file!(SCRIPT, "api.js"),
+    file!(SCRIPT, "app.js"),
+    file!(SCRIPT, "clock.js"),
+    file!(SCRIPT, "details.js"),
+    file!(SCRIPT, "dom.js"),
+    file!(SCRIPT, "enrol.js"),
+    file!(SCRIPT, "passkey.js"),
+    file!(STYLE, "style.css"),
+    file!(ICON, "icon.svg"),
 ];
 
 /// The pages' routes. They are open: what they show, they ask the API for.

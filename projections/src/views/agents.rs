@@ -124,7 +124,8 @@ impl View for Agents {
     type Key = String;
     type Row = AgentRow;
 
-    fn key(header: &EventHeader) -> Option<String> {
+    fn key(event: &RecordedEvent) -> Option<String> {
+        let header = &event.header;
         let own = header.aggregate_type == AggregateType::Agent.as_str();
         own.then(|| header.aggregate_id.clone())
     }

@@ -168,8 +168,13 @@ impl Chain {
                 amount: decimal("1250.75"),
                 currency: "USD".to_owned(),
                 policy_version: 1,
-                requested_by: "trader-1".to_owned(),
+                requested_by: "guardian".to_owned(),
                 expires_at,
+                on_behalf_of: Some("trader-1".to_owned()),
+                department: "trader".to_owned(),
+                asset: "IBM".to_owned(),
+                rule: "everything".to_owned(),
+                people_needed: 1,
             },
         );
     }
