@@ -112,6 +112,15 @@ pub(crate) struct UpArgs {
         hide_env_values = true
     )]
     pub(crate) keys_database: Option<String>,
+    /// `--database` under a role of its own, with which the HTTP API reads; the engine grants it
+    /// what it needs. `--database` itself if not given.
+    #[arg(
+        long,
+        env = "SOVEREIGN_API_DATABASE",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub(crate) api_database: Option<String>,
     /// The master key that wraps the subject keys; `master.key` in the data folder if not given.
     /// Engines on one key database need the same.
     #[arg(long, env = "SOVEREIGN_MASTER_KEY", value_name = "FILE")]
@@ -136,6 +145,10 @@ pub(crate) struct UpArgs {
     /// Allow an address of `--listen` that other machines can reach.
     #[arg(long)]
     pub(crate) listen_beyond_loopback: bool,
+    /// Where browsers reach the approval page, through a proxy with TLS that passes `Host` on. Passkeys
+    /// belong to its host name, so it should not change. `http://localhost:PORT` if not given.
+    #[arg(long, env = "SOVEREIGN_PUBLIC_URL", value_name = "URL")]
+    pub(crate) public_url: Option<String>,
     /// Settings: departments. `sovereign.toml` in the data folder if not given.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

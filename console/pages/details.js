@@ -159,10 +159,10 @@ export function details(id, session) {
   }
 
   async function draw(found) {
-    const { approval: request, action, rule, target } = found;
+    const { approval: request, action, target } = found;
     const waiting = request.status === "waiting";
     const focused = body.contains(document.activeElement);
-    const policy = rule?.name ? `version ${request.policy_version}, rule “${rule.name}”` : `version ${request.policy_version}`;
+    const policy = `version ${request.policy_version}${request.rule ? `, rule “${request.rule}”` : ""}`;
     body.replaceChildren(
       el("header", { class: "details-head" },
         el("div", null,
@@ -173,6 +173,7 @@ export function details(id, session) {
           waiting ? el("span", { class: "clock", "data-expires": request.expires_at })
             : el("span", { class: `badge ${request.status}` }, request.status))),
       verdictOn(request, target) ?? "",
+      request.reason ? facts([["reason", value("reason", request.reason)]]) : "",
       el("h2", null, "Exactly this"),
       action ? facts(exactly(action)) : el("p", { class: "quiet" }, "The action behind the digest is not in this ledger's trades."),
       el("h2", null, "Who asks, and under which rule"),

@@ -262,8 +262,7 @@ pub trait ApprovalSource: Send + Sync {
 
     /// One object: `approval` (its row), `action` (the event that proposed what the digest stands
     /// for), `action_digest` (SHA-256 of that event's payload, computed now) with `action_matches`,
-    /// `rule` (of the policy that asked) and `target` (how what waits stands now); all but the first
-    /// are null where they are not known.
+    /// and `target` (how what waits stands now); all but the first are null where they are not known.
     ///
     /// # Errors
     /// `not-found` if there is no such approval; if ledger or view cannot be read.

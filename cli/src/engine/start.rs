@@ -10,7 +10,10 @@ use sovereign_agents::{Runner, RunnerOptions, SystemClock};
 use sovereign_console::{
     Console, ConsoleOptions, HealthSource as _, Services, Token, TokenBook, metrics_recorder,
 };
-use sovereign_event_store::{Artifacts, Checkpoints, Gate, KeyStore, Ledger, LedgerOptions};
+use sovereign_event_store::rights::{self, Granted, Part};
+use sovereign_event_store::{
+    Artifacts, Checkpoints, Gate, KeyStore, Ledger, LedgerOptions, LedgerReader,
+};
 use sovereign_guard::access::CredentialKey;
 use sovereign_guard::seal::MasterKey;
 use sovereign_kafka::{
@@ -23,6 +26,7 @@ use sovereign_servers::{DataFolder, Options, Servers, Wanted};
 use tokio::sync::watch;
 
 use super::api::{Events, TokenFile, Views};
+use super::approvals::Approvals;
 use super::gateway::Door;
 use super::letters::Letters;
 use super::market::SharedMarket;
@@ -37,6 +41,8 @@ use crate::failure::{Failure, Result, internal};
 use crate::location::{EngineState, Location, write_private};
 use crate::reveal::{self, Revealer};
 
+/// Connections with which the API reads events.
+const API_READERS_MAX: u32 = 6;
 /// How long a started engine may take until every part is healthy.
 const HEALTHY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -94,6 +100,8 @@ struct Assembly {
 struct Addresses {
     database: String,
     keys_database: String,
+    /// Of the ledger, as the API.
+    api_database: String,
     brokers: String,
 }
 
@@ -111,6 +119,12 @@ impl Addresses {
             .or_else(|| args.database.clone())
             .or_else(|| own(local?.keys_database_url()))
             .ok_or_else(missing)?;
+        let api_database = args
+            .api_database
+            .clone()
+            .or_else(|| args.database.clone())
+            .or_else(|| own(local?.api_database_url()))
+            .ok_or_else(missing)?;
         let brokers = args.brokers.clone();
         let brokers = brokers
             .or_else(|| local?.brokers().map(str::to_owned))
@@ -118,6 +132,7 @@ impl Addresses {
         Ok(Self {
             database,
             keys_database,
+            api_database,
             brokers,
         })
     }
@@ -188,6 +203,14 @@ async fn assemble(
         problem.message = format!("{address}: {}", problem.message);
         problem
     })?;
+    let api = rights::grant(&addresses.database, &addresses.api_database, Part::Api).await;
+    if api.map_err(|e| e.problem())? == Granted::OwnRole {
+        tracing::warn!("the API reads under the engine's own role; see --api-database");
+    }
+    views
+        .grant_reading(&addresses.api_database)
+        .await
+        .map_err(|e| e.problem())?;
     let tails = ledger.clone();
     let views = Projector::start(ViewsOptions::new(&addresses.database), move || {
         Box::new(tails.tail())
@@ -197,7 +220,9 @@ async fn assemble(
     views.assign(&BTreeSet::new());
     let artifacts = Artifacts::connect(&addresses.database).map_err(|e| e.problem())?;
     let market = Arc::new(SharedMarket::new(location.path("market"), artifacts));
+    let view_rows = ViewsReader::new(&addresses.api_database).map_err(|e| e.problem())?;
     let parts = Arc::new(Parts {
+        view_rows: view_rows.clone(),
         ledger: ledger.clone(),
         servers: local,
         views,
@@ -212,6 +237,13 @@ async fn assemble(
     });
 
     reporter.step("opening the API");
+    let events = Arc::new(Events {
+        reader: LedgerReader::connect(&addresses.api_database, API_READERS_MAX)
+            .map_err(|e| e.problem())?,
+        ledger: ledger.clone(),
+        describer,
+    });
+    let rows = Arc::new(Views(view_rows));
     let services = Services {
         health: parts.clone(),
         metrics,
@@ -220,19 +252,19 @@ async fn assemble(
         tasks: parts.clone(),
         digest: parts.clone(),
         views: parts.clone(),
-        events: Arc::new(Events {
-            ledger: ledger.clone(),
-            describer,
+        approvals: Arc::new(Approvals {
+            events: events.clone(),
+            views: rows.clone(),
         }),
-        rows: Arc::new(Views(
-            ViewsReader::new(&addresses.database).map_err(|e| e.problem())?,
-        )),
+        events,
+        rows,
         tokens: Arc::new(tokens(location).await?),
         shutdown: parts.clone(),
-        schemas: Arc::new(Registry::connect(&addresses.database)?),
+        schemas: Arc::new(Registry::connect(&addresses.api_database)?),
     };
     let console = bind(location, args, services).await?;
     let url = format!("http://{}", console.local_addr());
+    let page = format!("{}/approvals", console.origin());
     let mut stopped = stop.subscribe();
     let console = tokio::spawn(console.run(async move {
         // an error means that the engine is gone
@@ -292,8 +324,10 @@ async fn assemble(
         pid: std::process::id(),
         started_at: Timestamp::now(),
         console: url,
+        page,
         database: addresses.database,
         keys_database: addresses.keys_database,
+        api_database: addresses.api_database,
         brokers: addresses.brokers,
         kafka_properties,
         registry,
@@ -379,6 +413,7 @@ async fn bind(location: &Location, args: &UpArgs, services: Services) -> Result<
     let token = Token::new(secret(&location.path("api.token"))?)?;
     let mut options = ConsoleOptions::new(token);
     options.allow_non_loopback = args.listen_beyond_loopback;
+    options.public_url.clone_from(&args.public_url);
     if let Some(listen) = args.listen {
         options.listen = listen;
         return Ok(Console::bind(options, services)
