@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// Requests that wait for a human.
     #[command(subcommand)]
     Approvals(ApprovalsCommand),
+    /// People who approve, and their passkeys.
+    #[command(subcommand)]
+    Approvers(ApproversCommand),
     /// The policy that says when humans are asked.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -384,6 +387,16 @@ pub(crate) enum ApprovalsCommand {
         /// Why, in words; it is scrubbed and sealed.
         #[arg(long)]
         reason: String,
+    },
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum ApproversCommand {
+    /// Make a link with which a person enrols one passkey. It ends after a day and with its first
+    /// use; one made before is withdrawn.
+    Invite {
+        /// The person, as the actor of his tokens.
+        name: String,
     },
 }
 

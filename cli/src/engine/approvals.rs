@@ -5,9 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sovereign_aggregates::trade::{EXECUTE, Trade};
-use sovereign_console::{
-    ApprovalSource, ApprovalTerms, EventSource as _, PasskeyRow, Texts,
-};
+use sovereign_console::{ApprovalSource, ApprovalTerms, EventSource as _, PasskeyRow, Texts};
 use sovereign_projections::{ApprovalRow, Page, PasskeysFilter};
 use sovereign_schemas::events::TradeEvent;
 use sovereign_schemas::{AggregateType, Digest, ErrorCode, Problem, RecordedEvent};
@@ -89,8 +87,10 @@ impl ApprovalSource for Approvals {
                 approval["reason"] = words.into();
             }
         }
-        Ok(json!({ "approval": approval, "action": action, "action_digest": digest,
-            "action_matches": matches, "target": target }))
+        Ok(
+            json!({ "approval": approval, "action": action, "action_digest": digest,
+            "action_matches": matches, "target": target }),
+        )
     }
 
     async fn passkeys(&self, approver: &str) -> Result<Vec<PasskeyRow>, Problem> {
@@ -102,7 +102,12 @@ impl ApprovalSource for Approvals {
                 limit: PASSKEYS_MAX,
             },
         };
-        let listing = self.views.0.passkeys(&filter).await.map_err(|e| e.problem())?;
+        let listing = self
+            .views
+            .0
+            .passkeys(&filter)
+            .await
+            .map_err(|e| e.problem())?;
         let mut rows = listing.rows;
         rows.sort_by_key(|row| row.first_position);
         let shown = rows.into_iter().map(|row| PasskeyRow {
