@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// Requests that wait for a human.
     #[command(subcommand)]
     Approvals(ApprovalsCommand),
+    /// People who approve, and their passkeys.
+    #[command(subcommand)]
+    Approvers(ApproversCommand),
     /// The policy that says when humans are asked.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -145,6 +148,10 @@ pub(crate) struct UpArgs {
     /// Allow an address of `--listen` that other machines can reach.
     #[arg(long)]
     pub(crate) listen_beyond_loopback: bool,
+    /// Where browsers reach the approval page, through a proxy with TLS that passes `Host` on. Passkeys
+    /// belong to its host name, so it should not change. `http://localhost:PORT` if not given.
+    #[arg(long, env = "SOVEREIGN_PUBLIC_URL", value_name = "URL")]
+    pub(crate) public_url: Option<String>,
     /// Settings: departments. `sovereign.toml` in the data folder if not given.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -380,6 +387,16 @@ pub(crate) enum ApprovalsCommand {
         /// Why, in words; it is scrubbed and sealed.
         #[arg(long)]
         reason: String,
+    },
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum ApproversCommand {
+    /// Make a link with which a person enrols one passkey. It ends after a day and with its first
+    /// use; one made before is withdrawn.
+    Invite {
+        /// The person, as the actor of his tokens.
+        name: String,
     },
 }
 

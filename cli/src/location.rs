@@ -16,6 +16,9 @@ pub(crate) struct EngineState {
     pub(crate) started_at: Timestamp,
     /// Base URL of the HTTP API.
     pub(crate) console: String,
+    /// Where people approve, in a browser.
+    #[serde(default)]
+    pub(crate) page: String,
     pub(crate) database: String,
     pub(crate) keys_database: String,
     /// `database` under the role of the API.

@@ -126,6 +126,8 @@ codes! {
     Forbidden = "forbidden", 4, "use a token whose role has the right; docs/API.md lists roles and rights";
     /// A page that cannot show that the request is its own.
     CsrfFailed = "csrf-failed", 4, "send the session's csrf_token in the header x-csrf-token";
+    /// An answer to a challenge that nobody waits for.
+    ChallengeUnknown = "challenge-unknown", 4, "ask for new options, and answer them once, within five minutes";
     /// A key that stands for another command.
     IdempotencyKeyReused = "idempotency-key-reused", 4, "use a new key for another command, or send the first one unchanged";
     /// More than an actor may ask for in this time.

@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod approvals;
+pub(crate) mod approvers;
 pub(crate) mod dead_letters;
 pub(crate) mod down;
 pub(crate) mod export;

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use sovereign_console::{Health, HealthSource, PartHealth, StatusSource};
 use sovereign_kafka::RelayState;
+use sovereign_projections::ApprovalStatus;
 use sovereign_schemas::{ErrorCode, Problem};
 
 use super::parts::Parts;
@@ -121,6 +122,16 @@ impl Parts {
         Some(failed(bad.is_none(), None, detail.clone(), problem))
     }
 
+    /// Approvals that wait; none while the view cannot tell.
+    async fn waiting(&self) -> Option<i64> {
+        let counted = async {
+            let mut snapshot = self.view_rows.snapshot().await.ok()?;
+            let (_, counts) = snapshot.approval_counts().await.ok()?;
+            counts.get(ApprovalStatus::Waiting.as_str()).copied()
+        };
+        tokio::time::timeout(HEAD_WAIT, counted).await.ok()?
+    }
+
     fn agents_health(&self) -> PartHealth {
         let Some(agents) = self.agents.get() else {
             return PartHealth::failed(Problem::new(
@@ -197,6 +208,7 @@ impl StatusSource for Parts {
             "relay": relay,
             "projections": part("views").map(|p| p.detail.clone()),
             "commands": part("commands").map(|p| p.detail.clone()),
+            "approvals": { "page": state.page, "waiting": self.waiting().await },
             "dead_letters": self.letters.get().and_then(super::letters::Letters::counts),
             "servers": part("servers").map(|p| p.detail.clone()),
             "agents": part("agents").map(|p| p.detail.clone()),

@@ -1,6 +1,7 @@
 //! The engine: every room put together, started in order, stopped in the opposite one.
 
 mod api;
+mod approvals;
 mod gateway;
 mod health;
 mod letters;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sovereign_agents::RunnerHandle;
 use sovereign_event_store::Ledger;
 use sovereign_kafka::{CommandsHandle, RelayHandle, RelayState, WorkGroup};
-use sovereign_projections::ProjectorHandle;
+use sovereign_projections::{ProjectorHandle, ViewsReader};
 use sovereign_schemas::{ErrorCode, Problem};
 use sovereign_servers::Servers;
 use tokio::sync::watch;
@@ -24,6 +24,8 @@ pub(crate) struct Parts {
     pub(super) ledger: Ledger,
     pub(super) servers: Option<Arc<Servers>>,
     pub(super) views: ProjectorHandle,
+    /// Their rows, as the API reads them.
+    pub(super) view_rows: ViewsReader,
     pub(super) relay: RwLock<Option<RelayHandle>>,
     pub(super) agents: OnceLock<RunnerHandle>,
     pub(super) letters: OnceLock<Letters>,

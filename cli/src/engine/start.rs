@@ -26,6 +26,7 @@ use sovereign_servers::{DataFolder, Options, Servers, Wanted};
 use tokio::sync::watch;
 
 use super::api::{Events, TokenFile, Views};
+use super::approvals::Approvals;
 use super::gateway::Door;
 use super::letters::Letters;
 use super::market::SharedMarket;
@@ -219,7 +220,9 @@ async fn assemble(
     views.assign(&BTreeSet::new());
     let artifacts = Artifacts::connect(&addresses.database).map_err(|e| e.problem())?;
     let market = Arc::new(SharedMarket::new(location.path("market"), artifacts));
+    let view_rows = ViewsReader::new(&addresses.api_database).map_err(|e| e.problem())?;
     let parts = Arc::new(Parts {
+        view_rows: view_rows.clone(),
         ledger: ledger.clone(),
         servers: local,
         views,
@@ -234,6 +237,13 @@ async fn assemble(
     });
 
     reporter.step("opening the API");
+    let events = Arc::new(Events {
+        reader: LedgerReader::connect(&addresses.api_database, API_READERS_MAX)
+            .map_err(|e| e.problem())?,
+        ledger: ledger.clone(),
+        describer,
+    });
+    let rows = Arc::new(Views(view_rows));
     let services = Services {
         health: parts.clone(),
         metrics,
@@ -242,21 +252,19 @@ async fn assemble(
         tasks: parts.clone(),
         digest: parts.clone(),
         views: parts.clone(),
-        events: Arc::new(Events {
-            reader: LedgerReader::connect(&addresses.api_database, API_READERS_MAX)
-                .map_err(|e| e.problem())?,
-            ledger: ledger.clone(),
-            describer,
+        approvals: Arc::new(Approvals {
+            events: events.clone(),
+            views: rows.clone(),
         }),
-        rows: Arc::new(Views(
-            ViewsReader::new(&addresses.api_database).map_err(|e| e.problem())?,
-        )),
+        events,
+        rows,
         tokens: Arc::new(tokens(location).await?),
         shutdown: parts.clone(),
         schemas: Arc::new(Registry::connect(&addresses.api_database)?),
     };
     let console = bind(location, args, services).await?;
     let url = format!("http://{}", console.local_addr());
+    let page = format!("{}/approvals", console.origin());
     let mut stopped = stop.subscribe();
     let console = tokio::spawn(console.run(async move {
         // an error means that the engine is gone
@@ -316,6 +324,7 @@ async fn assemble(
         pid: std::process::id(),
         started_at: Timestamp::now(),
         console: url,
+        page,
         database: addresses.database,
         keys_database: addresses.keys_database,
         api_database: addresses.api_database,
@@ -404,6 +413,7 @@ async fn bind(location: &Location, args: &UpArgs, services: Services) -> Result<
     let token = Token::new(secret(&location.path("api.token"))?)?;
     let mut options = ConsoleOptions::new(token);
     options.allow_non_loopback = args.listen_beyond_loopback;
+    options.public_url.clone_from(&args.public_url);
     if let Some(listen) = args.listen {
         options.listen = listen;
         return Ok(Console::bind(options, services)

@@ -48,7 +48,7 @@ const DEPARTMENT: Parameter = query(
 const AGGREGATE: Parameter = query(
     "aggregate",
     Kind::Text,
-    "Only events of this aggregate, as TYPE/ID.",
+    "Only events of this aggregate, as TYPE/ID, or of all of this TYPE.",
 );
 const SEALED: Parameter = query(
     "sealed",
@@ -78,6 +78,7 @@ pub(crate) fn table() -> Vec<Endpoint> {
     let mut all = operations();
     all.extend(events());
     all.extend(approvals());
+    all.extend(passkeys());
     all.extend(access());
     all.extend(engine());
     all
@@ -196,6 +197,100 @@ fn approvals() -> Vec<Endpoint> {
         .about("Says no.")
         .parameters(&[id, IDEMPOTENCY_KEY])
         .body(JSON, "Denial")
+        .json("Outcome")
+        .streams(),
+        guarded(
+            Get,
+            "/api/v1/approvals/{id}/details",
+            "detailApproval",
+            v1::giving::details,
+        )
+        .about(
+            "One request with the exact action behind its digest, the rule that asked, and how what \
+             waits stands now. Texts are opened for a role that may read them.",
+        )
+        .parameters(&[id, SEALED])
+        .json("Any"),
+        guarded(
+            Get,
+            "/api/v1/approvals/{id}/options",
+            "signApproval",
+            v1::giving::options,
+        )
+        .about(
+            "What the caller's passkey has to sign to say yes, as options for \
+             `navigator.credentials.get`. The challenge commits to the request and its action.",
+        )
+        .parameters(&[id])
+        .json("Any"),
+        guarded(
+            Post,
+            "/api/v1/approvals/{id}/give",
+            "giveApproval",
+            v1::giving::give,
+        )
+        .about("Says yes, with the signature of the caller's passkey.")
+        .parameters(&[id, IDEMPOTENCY_KEY])
+        .body(JSON, "Giving")
+        .json("Outcome")
+        .streams(),
+    ]
+}
+
+fn passkeys() -> Vec<Endpoint> {
+    let name = path(
+        "name",
+        "The approver's name, which is the actor of his tokens.",
+    );
+    vec![
+        guarded(
+            Post,
+            "/api/v1/approvers/{name}/invitation",
+            "inviteApprover",
+            v1::invitations::create,
+        )
+        .about(
+            "Makes a link for one passkey of this person, which ends after a day and with its first \
+             use. It is shown this once; one made before is withdrawn.",
+        )
+        .parameters(&[name])
+        .answers(StatusCode::CREATED, "An invitation.", JSON, "Invitation"),
+        guarded(
+            Post,
+            "/api/v1/enrolment/options",
+            "beginEnrolment",
+            v1::enrolment::options,
+        )
+        .about("Options for `navigator.credentials.create`, for the bearer of an invitation.")
+        .json("Any"),
+        guarded(
+            Post,
+            "/api/v1/enrolment",
+            "finishEnrolment",
+            v1::enrolment::finish,
+        )
+        .about("Enrols the passkey that was made, and uses the invitation up.")
+        .body(JSON, "NewPasskey")
+        .json("Outcome")
+        .streams(),
+        guarded(
+            Get,
+            "/api/v1/approvers/{name}/passkeys",
+            "listPasskeys",
+            v1::passkeys::list,
+        )
+        .about("Passkeys of a person, revoked ones included.")
+        .parameters(&[name])
+        .json("Any"),
+        guarded(
+            Post,
+            "/api/v1/approvers/{name}/passkeys/{id}/revoke",
+            "revokePasskey",
+            v1::passkeys::revoke,
+        )
+        .about("Ends a passkey: one's own, or anybody's for an admin.")
+        .parameters(&[name, path("id", "The credential's id."), IDEMPOTENCY_KEY])
+        .body(JSON, "Revocation")
         .json("Outcome")
         .streams(),
     ]

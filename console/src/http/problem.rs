@@ -167,7 +167,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
         C::NotFound => StatusCode::NOT_FOUND,
         C::ViewNotReady | C::VersionConflict => StatusCode::CONFLICT,
         C::Forbidden | C::CsrfFailed => StatusCode::FORBIDDEN,
-        C::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        C::IdempotencyKeyReused | C::InvalidRegistration => StatusCode::UNPROCESSABLE_ENTITY,
         C::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         C::TooSlow => StatusCode::REQUEST_TIMEOUT,
         C::LineTooLong | C::TextTooLong | C::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,

@@ -12,6 +12,7 @@ use sovereign_librdkafka as _;
 mod addresses;
 mod api;
 mod broker;
+mod browser;
 mod cluster;
 mod commands;
 mod contract;

@@ -1,3 +1,4 @@
+mod approvals;
 mod gate;
 mod journal;
 mod schemas;
@@ -9,7 +10,7 @@ use std::sync::{Arc, Once};
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use sovereign_console::{
-    Console, ConsoleOptions, Role, Services, Token, TokenBook, metrics_recorder,
+    Console, ConsoleError, ConsoleOptions, Role, Services, Token, TokenBook, metrics_recorder,
 };
 use sovereign_guard::access::CredentialKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+pub(crate) use approvals::{FixedApprovals, TERMS, registration};
 pub(crate) use gate::Gate;
 pub(crate) use journal::{FixedRows, Journal, MemoryTokens};
 pub(crate) use schemas::MemoryStore;
@@ -61,10 +63,17 @@ async fn services_on(
         views: fixed.clone(),
         events: Arc::new(journal.clone()),
         rows: Arc::new(FixedRows),
+        approvals: Arc::new(FixedApprovals),
         tokens: Arc::new(tokens),
         shutdown: fixed.clone(),
         schemas: Arc::new(MemoryStore::default()),
     }
+}
+
+/// Why a console with these options does not start.
+pub(crate) async fn refused(options: ConsoleOptions) -> ConsoleError {
+    let services = services(&Arc::new(Gate::default()), &Arc::new(Fixed::default())).await;
+    Console::bind(options, services).await.unwrap_err()
 }
 
 pub(crate) async fn start() -> Running {
@@ -135,6 +144,18 @@ impl Running {
         assert_eq!(answer.status(), 201);
         let made: Value = answer.json().await.unwrap();
         made["token"].as_str().unwrap().to_owned()
+    }
+
+    /// The secret of an invitation for this person.
+    pub(crate) async fn invite(&self, name: &str) -> String {
+        let path = format!("/api/v1/approvers/{name}/invitation");
+        let answer = self.post(&path).bearer_auth(TOKEN).send().await.unwrap();
+        assert_eq!(answer.status(), 201);
+        let made: Value = answer.json().await.unwrap();
+        assert_eq!(made["approver"], name);
+        let link = made["link"].as_str().unwrap();
+        let page = format!("http://localhost:{}/approvals/enrol#", self.addr.port());
+        link.strip_prefix(&page).unwrap().to_owned()
     }
 
     /// Sends bytes as they are and returns all that comes back until the connection closes.
