@@ -167,7 +167,7 @@ impl Floor {
                 Some(slug)
             }
             AnyEvent::Approval(_) => self.approvals.remove(id),
-            AnyEvent::Imported(_) | AnyEvent::Policy(_) => None,
+            AnyEvent::Imported(_) | AnyEvent::Policy(_) | AnyEvent::Job(_) => None,
         }
     }
 

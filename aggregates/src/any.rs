@@ -5,7 +5,7 @@ use serde_json::Value;
 use sovereign_schemas::avro::{DecodeError, EventGroup, TextsToJson};
 use sovereign_schemas::events::{
     AgentEvent, AgentEventRef, ApprovalEvent, ApprovalEventRef, ImportedEvent, ImportedEventRef,
-    PolicyEvent, PolicyEventRef, TradeEvent, TradeEventRef,
+    JobEvent, JobEventRef, PolicyEvent, PolicyEventRef, TradeEvent, TradeEventRef,
 };
 use sovereign_schemas::{
     AggregateType, DepartmentId, ErrorCode, EventType, Problem, RawText, RecordedEvent, Text,
@@ -14,6 +14,7 @@ use sovereign_schemas::{
 use crate::agent::{Agent, AgentCommand};
 use crate::approval::{Approval, ApprovalCommand};
 use crate::imported::{Imported, ImportedCommand};
+use crate::job::{Job, JobCommand};
 use crate::policy::{Adopted, PolicyCommand};
 use crate::trade::{Trade, TradeCommand};
 use crate::{Decision, Refusal};
@@ -31,6 +32,8 @@ pub enum AnyCommand<T = Text> {
     Imported(ImportedCommand),
     /// To the policy.
     Policy(PolicyCommand),
+    /// To a job.
+    Job(JobCommand<T>),
 }
 
 impl AnyCommand<RawText> {
@@ -52,6 +55,7 @@ impl AnyCommand<RawText> {
             AggregateType::Approval => Self::Approval(ApprovalCommand::parse(command, data)?),
             AggregateType::Imported => return Err(ImportedCommand::parse(command)),
             AggregateType::Policy => Self::Policy(PolicyCommand::parse(command, data)?),
+            AggregateType::Job => Self::Job(JobCommand::parse(command, data)?),
         })
     }
 }
@@ -66,6 +70,7 @@ impl<T> AnyCommand<T> {
             Self::Approval(_) => AggregateType::Approval,
             Self::Imported(_) => AggregateType::Imported,
             Self::Policy(_) => AggregateType::Policy,
+            Self::Job(_) => AggregateType::Job,
         }
     }
 
@@ -88,6 +93,7 @@ impl<T> AnyCommand<T> {
             Self::Approval(c) => c.name(),
             Self::Imported(c) => c.name(),
             Self::Policy(c) => c.name(),
+            Self::Job(c) => c.name(),
         }
     }
 
@@ -96,7 +102,7 @@ impl<T> AnyCommand<T> {
     pub const fn default_department(&self) -> DepartmentId {
         match self {
             Self::Agent(AgentCommand::ObserveMarket(_)) => DepartmentId::HUNTER,
-            Self::Agent(_) => DepartmentId::ORCHESTRATOR,
+            Self::Agent(_) | Self::Job(_) => DepartmentId::ORCHESTRATOR,
             Self::Trade(TradeCommand::GiveVerdict(_)) => DepartmentId::AUDITOR,
             Self::Trade(TradeCommand::Conclude(_)) => DepartmentId::HISTORIAN,
             Self::Trade(_) => DepartmentId::TRADER,
@@ -116,6 +122,7 @@ impl<T> AnyCommand<T> {
             Self::Approval(c) => AnyCommand::Approval(c.try_map_text(f)?),
             Self::Imported(c) => AnyCommand::Imported(c),
             Self::Policy(c) => AnyCommand::Policy(c),
+            Self::Job(c) => AnyCommand::Job(c.try_map_text(f)?),
         })
     }
 
@@ -129,6 +136,7 @@ impl<T> AnyCommand<T> {
             Self::Approval(c) => c.identifiers(),
             Self::Imported(_) => vec![],
             Self::Policy(c) => c.identifiers(),
+            Self::Job(c) => c.identifiers(),
         }
     }
 }
@@ -146,6 +154,8 @@ pub enum AnyEvent {
     Imported(ImportedEvent),
     /// Of the policy.
     Policy(PolicyEvent),
+    /// Of a job.
+    Job(JobEvent),
 }
 
 impl AnyEvent {
@@ -166,6 +176,7 @@ impl AnyEvent {
             AggregateType::Approval => Self::Approval(event.decode()?),
             AggregateType::Imported => Self::Imported(event.decode()?),
             AggregateType::Policy => Self::Policy(event.decode()?),
+            AggregateType::Job => Self::Job(event.decode()?),
         })
     }
 
@@ -178,6 +189,7 @@ impl AnyEvent {
             Self::Approval(e) => EventGroup::event_type(e),
             Self::Imported(e) => EventGroup::event_type(e),
             Self::Policy(e) => EventGroup::event_type(e),
+            Self::Job(e) => EventGroup::event_type(e),
         }
     }
 
@@ -189,6 +201,7 @@ impl AnyEvent {
             Self::Approval(e) => e.encode(out),
             Self::Imported(e) => e.encode(out),
             Self::Policy(e) => e.encode(out),
+            Self::Job(e) => e.encode(out),
         }
     }
 
@@ -201,6 +214,7 @@ impl AnyEvent {
             Self::Approval(e) => e.json(texts),
             Self::Imported(e) => e.json(texts),
             Self::Policy(e) => e.json(texts),
+            Self::Job(e) => e.json(texts),
         }
     }
 
@@ -250,6 +264,8 @@ pub enum AnyState {
     Imported(Imported),
     /// The policy's.
     Policy(Adopted),
+    /// A job's.
+    Job(Job),
 }
 
 /// Runs `handle` of a cqrs-es aggregate. It never awaits anything but its sink's own mutex, so one
@@ -283,6 +299,7 @@ impl AnyState {
             AggregateType::Approval => Self::Approval(Approval::default()),
             AggregateType::Imported => Self::Imported(Imported::default()),
             AggregateType::Policy => Self::Policy(Adopted::default()),
+            AggregateType::Job => Self::Job(Job::default()),
         }
     }
 
@@ -295,6 +312,7 @@ impl AnyState {
             Self::Approval(_) => AggregateType::Approval,
             Self::Imported(_) => AggregateType::Imported,
             Self::Policy(_) => AggregateType::Policy,
+            Self::Job(_) => AggregateType::Job,
         }
     }
 
@@ -334,6 +352,10 @@ impl AnyState {
                     .map(AnyEvent::Policy)
                     .collect())
             }
+            (Self::Job(state), AnyCommand::Job(command)) => Ok(run(state, command, decision)?
+                .into_iter()
+                .map(AnyEvent::Job)
+                .collect()),
             _ => Err(Refusal::new(
                 ErrorCode::Internal,
                 "command and aggregate do not match",
@@ -386,6 +408,9 @@ impl AnyState {
             Self::Policy(state) => {
                 state.evolve_borrowed(&PolicyEventRef::decode(event_type, version, payload)?);
             }
+            Self::Job(state) => {
+                state.evolve_borrowed(&JobEventRef::decode(event_type, version, payload)?);
+            }
         }
         Ok(())
     }
@@ -408,6 +433,7 @@ impl AnyState {
             Self::Approval(state) => serde_json::to_writer(&mut *out, state),
             Self::Imported(state) => serde_json::to_writer(&mut *out, state),
             Self::Policy(state) => serde_json::to_writer(&mut *out, state),
+            Self::Job(state) => serde_json::to_writer(&mut *out, state),
         };
         // these structs hold only strings, numbers and maps with string keys: it cannot fail
         if put.is_err() {

@@ -1,4 +1,4 @@
-//! Pure cqrs-es aggregates: [`agent`], [`trade`], [`approval`], [`imported`].
+//! Pure cqrs-es aggregates: [`agent`], [`trade`], [`approval`], [`job`], [`imported`].
 //!
 //! A command may be refused, an event never: `decide` looks and says which events follow, `evolve`
 //! takes any recorded event. Neither reads a clock, a random number, the network or a model (I6);
@@ -10,6 +10,7 @@ pub mod agent;
 mod any;
 pub mod approval;
 pub mod imported;
+pub mod job;
 mod ledger;
 mod parse;
 pub mod policy;

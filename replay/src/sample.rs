@@ -396,7 +396,7 @@ impl Iterator for Sample {
             AggregateType::Agent => self.agent_event(index),
             AggregateType::Trade => self.trade_event(index),
             AggregateType::Approval => self.approval_event(index),
-            AggregateType::Imported | AggregateType::Policy => None,
+            AggregateType::Imported | AggregateType::Policy | AggregateType::Job => None,
         }?;
         self.recorded(index, payload)
     }

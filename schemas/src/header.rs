@@ -30,6 +30,8 @@ pub enum AggregateType {
     Imported,
     /// The policy that says when humans are asked.
     Policy,
+    /// Work that a worker does.
+    Job,
 }
 
 impl AggregateType {
@@ -40,6 +42,7 @@ impl AggregateType {
         Self::Approval,
         Self::Imported,
         Self::Policy,
+        Self::Job,
     ];
 
     /// As it stands in headers.
@@ -51,6 +54,7 @@ impl AggregateType {
             Self::Approval => "approval",
             Self::Imported => "imported",
             Self::Policy => "policy",
+            Self::Job => "job",
         }
     }
 }
@@ -73,7 +77,7 @@ impl FromStr for AggregateType {
                 Problem::new(ErrorCode::UnknownAggregate, "no such aggregate type")
                     .field("aggregate")
                     .found(text)
-                    .expected("agent, trade, approval, imported or policy")
+                    .expected("agent, trade, approval, imported, policy or job")
             })
     }
 }

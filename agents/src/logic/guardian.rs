@@ -66,7 +66,7 @@ pub fn step(state: &mut State, seen: &Seen) -> Vec<Reaction> {
                 );
             }
         }
-        AnyEvent::Agent(_) | AnyEvent::Imported(_) | AnyEvent::Policy(_) => {}
+        AnyEvent::Agent(_) | AnyEvent::Imported(_) | AnyEvent::Policy(_) | AnyEvent::Job(_) => {}
     }
     out.done()
 }
