@@ -48,6 +48,7 @@ fn touch(state: &AnyState) -> u64 {
         AnyState::Agent(agent) => agent.thoughts ^ agent.observed.len() as u64,
         AnyState::Trade(trade) => trade.status as u64,
         AnyState::Approval(_) | AnyState::Imported(_) | AnyState::Policy(_) => 0,
+        AnyState::Job(job) => job.effects.len() as u64,
     }
 }
 
