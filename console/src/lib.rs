@@ -36,8 +36,9 @@ pub use metrics::{MetricsHandle, metrics_recorder};
 pub use options::ConsoleOptions;
 pub use registry::store::{Mode, SchemaStore, SchemaStoreError, SchemaVersion};
 pub use services::{
-    CommandGate, DigestSource, EventFilter, EventSource, Health, HealthSource, PartHealth,
-    RowSource, Rows, Services, ShutdownTrigger, StatusSource, TaskStarter, Texts, ViewAdmin,
+    CommandGate, DigestSource, EventFilter, EventSource, Health, HealthSource, JobService,
+    PartHealth, RowSource, Rows, Services, ShutdownTrigger, StatusSource, TaskStarter, Texts,
+    ViewAdmin,
 };
 pub use token::{TOKEN_BYTES_MIN, Token};
 

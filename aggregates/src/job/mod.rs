@@ -16,9 +16,10 @@ use std::fmt::Write as _;
 use cqrs_es::Aggregate;
 use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
+use sovereign_effects::EffectId;
 use sovereign_schemas::borrowed::ToBorrowed as _;
 use sovereign_schemas::events::{EffectEnd, JobEvent, JobEventRef, Verdict};
-use sovereign_schemas::{AggregateId, TYPES_NAMESPACE, Timestamp, Uuid};
+use sovereign_schemas::{AggregateId, Timestamp, Uuid};
 
 use crate::{Decision, Refusal};
 
@@ -168,11 +169,7 @@ pub struct Job {
 /// ```
 #[must_use]
 pub fn effect_id(job: &AggregateId, index: u32) -> Uuid {
-    // the index comes first and has a fixed length, so no two pairs have the same bytes
-    let mut name = b"effect\0".to_vec();
-    name.extend_from_slice(&index.to_be_bytes());
-    name.extend_from_slice(job.as_str().as_bytes());
-    Uuid::new_v5(&TYPES_NAMESPACE, &name)
+    EffectId::of(job.as_str(), index).0
 }
 
 fn number(n: i32) -> u32 {

@@ -81,19 +81,18 @@ impl JobQueueStore {
         Ok(Position(found.cast_unsigned()))
     }
 
-    /// Takes the events behind `after`, which must follow each other without a gap, and wakes
-    /// workers. Nothing happens, and the answer is false, if somebody else has taken them already.
+    /// Takes the events of jobs behind `after` up to `reached`, all of them and in order, and wakes
+    /// workers. Nothing happens, and the answer is false, if the queue does not stand at `after`:
+    /// somebody else has fed it.
     ///
     /// # Errors
     /// If the database fails, or an event of a job does not decode.
     pub async fn feed(
         &self,
         after: Position,
+        reached: Position,
         events: &[Arc<RecordedEvent>],
     ) -> Result<bool, StoreError> {
-        let Some(last) = events.last() else {
-            return Ok(true);
-        };
         let mut changes = HashMap::new();
         for event in events {
             fold(&mut changes, event)?;
@@ -101,7 +100,7 @@ impl JobQueueStore {
         let mut transaction = self.pool.begin().await?;
         let moved = sqlx::query("update ledger.job_feed set position = $2 where position = $1")
             .bind(after.0.cast_signed())
-            .bind(last.position().0.cast_signed())
+            .bind(reached.0.cast_signed())
             .execute(&mut *transaction)
             .await?;
         if moved.rows_affected() == 0 {

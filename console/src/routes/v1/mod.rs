@@ -5,6 +5,7 @@ pub(crate) mod approvals;
 pub(crate) mod commands;
 pub(crate) mod events;
 pub(crate) mod gate;
+pub(crate) mod jobs;
 pub(crate) mod session;
 pub(crate) mod socket;
 pub(crate) mod stream;
