@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use sovereign_effects::{Outcome, Recording, Request, Script, Tools};
 use tokio_util::sync::CancellationToken;
 
-use crate::SinkMode;
+use crate::{Live, SinkMode};
 
 /// Carries effects out.
 #[async_trait]
@@ -41,6 +41,15 @@ pub struct Sinks {
 }
 
 impl Sinks {
+    /// The world answers.
+    #[must_use]
+    pub fn live(live: Arc<Live>) -> Self {
+        Self {
+            mode: SinkMode::Live,
+            sink: live,
+        }
+    }
+
     /// A script answers.
     #[must_use]
     pub fn mock(script: Script, tools: Tools) -> Self {

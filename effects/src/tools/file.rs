@@ -401,6 +401,10 @@ fn secret(at: &At<'_>, text: &ToolText) -> Result<Option<SecretUse>, Fault> {
             None => Ok(None),
         };
     };
+    // it becomes the name of a file
+    if name.get_ref().as_str().contains('/') || name.get_ref().as_str().starts_with('.') {
+        return Err(at.wrong("secret", name, "must hold no / and not begin with a dot"));
+    }
     let header = match &text.secret_header {
         Some(header) => at.header("secret_header", header)?,
         None => "authorization".to_owned(),
