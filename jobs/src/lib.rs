@@ -14,6 +14,7 @@ mod next;
 mod port;
 mod semantic;
 mod turns;
+mod view;
 mod worker;
 
 pub use feeder::Feeder;
@@ -23,6 +24,7 @@ pub use next::Reach;
 pub use port::{JobLedger, JobRequest};
 pub use semantic::{name_of, numbered};
 pub use turns::Turns;
+pub use view::view;
 pub use worker::{Worker, WorkerOptions};
 
 /// Longest arguments of a job, bytes of JSON: one sealed text.

@@ -10,9 +10,12 @@ use sovereign_agents::{Runner, RunnerOptions, SystemClock};
 use sovereign_console::{
     Console, ConsoleOptions, HealthSource as _, Services, Token, TokenBook, metrics_recorder,
 };
-use sovereign_event_store::{Artifacts, Checkpoints, Gate, KeyStore, Ledger, LedgerOptions};
+use sovereign_event_store::{
+    Artifacts, Checkpoints, Gate, JobQueueStore, KeyStore, Ledger, LedgerOptions,
+};
 use sovereign_guard::access::CredentialKey;
 use sovereign_guard::seal::MasterKey;
+use sovereign_jobs::Feeder;
 use sovereign_kafka::{
     Commands, CommandsOptions, KafkaOptions, RegistryOptions, Relay, RelayOptions, SchemaIds,
     TopicSettings, Turn, WorkGroup, WorkOptions, ensure_topics,
@@ -24,6 +27,7 @@ use tokio::sync::watch;
 
 use super::api::{Events, TokenFile, Views};
 use super::gateway::Door;
+use super::jobs::Jobs;
 use super::letters::Letters;
 use super::market::SharedMarket;
 use super::parts::{Engine, Parts, RelayStart};
@@ -181,6 +185,7 @@ async fn assemble(
         revealer: Some(Revealer::with(keys.clone())),
     };
     let door = Door::new(Gate::new(departments.clone(), keys), ledger.clone());
+    let queue = JobQueueStore::connect(&addresses.database).map_err(|e| e.problem())?;
     let views = ViewsStore::new(&addresses.database).map_err(|e| e.problem())?;
     views.migrate().await.map_err(|error| {
         let mut problem = error.problem();
@@ -220,6 +225,7 @@ async fn assemble(
         tasks: parts.clone(),
         digest: parts.clone(),
         views: parts.clone(),
+        jobs: Arc::new(Jobs::new(door.clone(), queue.clone(), departments.clone())),
         events: Arc::new(Events {
             ledger: ledger.clone(),
             describer,
@@ -254,7 +260,9 @@ async fn assemble(
     let group = work::group(ledger_id);
     let options = WorkOptions::new(kafka.clone(), group, &engine_id, work::units());
     let group = WorkGroup::join(options).await.map_err(|e| e.problem())?;
-    let duties = work::follow(&group, parts.views.clone());
+    let (duties, feeds) = work::follow(&group, parts.views.clone());
+    let feeder = Feeder::new(queue, door.clone(), work::orchestrator());
+    tokio::spawn(feeder.run(Box::new(ledger.tail()), feeds));
     let letters = Letters::start(
         kafka.clone(),
         &parts,

@@ -7,7 +7,7 @@ use sovereign_effects::Effect;
 use sovereign_schemas::events::Verdict;
 use sovereign_schemas::{ErrorCode, Problem};
 
-pub use plan::Plan;
+use plan::Plan;
 
 /// What became of an effect, as its handler sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]

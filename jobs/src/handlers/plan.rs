@@ -18,7 +18,7 @@ const STEPS_MAX: usize = EFFECTS_MAX as usize / 2;
 /// one that fails fails the job, or ends it Red with `"on_failure": "red"`. What was done is undone
 /// from the last to the first, where a step says how, if the job fails or is aborted.
 #[derive(Debug, Clone, Copy)]
-pub struct Plan;
+pub(super) struct Plan;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -106,9 +106,8 @@ async fn act(
     if command == "abort" {
         data.entry("reason").or_insert_with(|| json!("operator"));
     }
-    let jobs = &shared.services.jobs;
-    let answer = jobs.command(id, command, data.into(), &actor(caller));
-    Ok(Json(answer.await?))
+    let (jobs, actor) = (&shared.services.jobs, actor(caller));
+    Ok(Json(jobs.command(id, command, data.into(), &actor).await?))
 }
 
 pub(crate) async fn queues(

@@ -12,6 +12,7 @@ use sovereign_console::{
     Console, ConsoleOptions, Role, Services, Token, TokenBook, metrics_recorder,
 };
 use sovereign_guard::access::CredentialKey;
+use sovereign_schemas::{ErrorCode, Problem};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
