@@ -29,10 +29,11 @@ pub(crate) async fn run(location: &Location, output: Output, args: WorkerArgs) -
     engine::logging(output.json);
     let state = location.running()?;
     let config = config::load(state.config.as_deref())?;
-    let options = LedgerOptions::new(&state.database, config.departments.clone());
+    let database = state.worker_database.clone();
+    let options = LedgerOptions::new(&database, config.departments.clone());
     let ledger = Ledger::open(options).await.map_err(|e| e.problem())?;
-    let keys = reveal::key_store(location, &state)?;
-    let queue = JobQueueStore::connect(&state.database).map_err(|e| e.problem())?;
+    let keys = reveal::worker_key_store(location, &state)?;
+    let queue = JobQueueStore::connect(&database).map_err(|e| e.problem())?;
     let door = Door::new(Gate::new(config.departments, keys), ledger.clone());
 
     let reader = ledger.reader();

@@ -10,8 +10,9 @@ use sovereign_agents::{Runner, RunnerOptions, SystemClock};
 use sovereign_console::{
     Console, ConsoleOptions, HealthSource as _, Services, Token, TokenBook, metrics_recorder,
 };
+use sovereign_event_store::rights::{self, Granted, Part};
 use sovereign_event_store::{
-    Artifacts, Checkpoints, Gate, JobQueueStore, KeyStore, Ledger, LedgerOptions,
+    Artifacts, Checkpoints, Gate, JobQueueStore, KeyStore, Ledger, LedgerOptions, LedgerReader,
 };
 use sovereign_guard::access::CredentialKey;
 use sovereign_guard::seal::MasterKey;
@@ -41,6 +42,8 @@ use crate::failure::{Failure, Result, internal};
 use crate::location::{EngineState, Location, write_private};
 use crate::reveal::{self, Revealer};
 
+/// Connections with which the API reads events.
+const API_READERS_MAX: u32 = 6;
 /// How long a started engine may take until every part is healthy.
 const HEALTHY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -98,6 +101,11 @@ struct Assembly {
 struct Addresses {
     database: String,
     keys_database: String,
+    /// Of the ledger, as the API.
+    api_database: String,
+    /// Of the ledger, as a worker.
+    worker_database: String,
+    worker_keys_database: String,
     brokers: String,
 }
 
@@ -115,13 +123,27 @@ impl Addresses {
             .or_else(|| args.database.clone())
             .or_else(|| own(local?.keys_database_url()))
             .ok_or_else(missing)?;
+        let api_database = args
+            .api_database
+            .clone()
+            .or_else(|| args.database.clone())
+            .or_else(|| own(local?.api_database_url()))
+            .ok_or_else(missing)?;
+        // workers elsewhere than on servers of ours use the engine's own role
+        let both = args.database.is_none() && args.keys_database.is_none();
+        let servers = local.filter(|_| both);
+        let worker_database = own(servers.and_then(Servers::worker_database_url));
+        let worker_keys = own(servers.and_then(Servers::worker_keys_database_url));
         let brokers = args.brokers.clone();
         let brokers = brokers
             .or_else(|| local?.brokers().map(str::to_owned))
             .ok_or_else(missing)?;
         Ok(Self {
+            worker_database: worker_database.unwrap_or_else(|| database.clone()),
+            worker_keys_database: worker_keys.unwrap_or_else(|| keys_database.clone()),
             database,
             keys_database,
+            api_database,
             brokers,
         })
     }
@@ -193,6 +215,23 @@ async fn assemble(
         problem.message = format!("{address}: {}", problem.message);
         problem
     })?;
+    let api = rights::grant(&addresses.database, &addresses.api_database, Part::Api).await;
+    if api.map_err(|e| e.problem())? == Granted::OwnRole {
+        tracing::warn!("the API reads under the engine's own role; see --api-database");
+    }
+    let Addresses {
+        database,
+        worker_database,
+        ..
+    } = &addresses;
+    let worker = rights::grant(database, worker_database, Part::Worker).await;
+    worker.map_err(|e| e.problem())?;
+    let worker = rights::grant_keys(&addresses.keys_database, &addresses.worker_keys_database);
+    worker.await.map_err(|e| e.problem())?;
+    views
+        .grant_reading(&addresses.api_database)
+        .await
+        .map_err(|e| e.problem())?;
     let tails = ledger.clone();
     let views = Projector::start(ViewsOptions::new(&addresses.database), move || {
         Box::new(tails.tail())
@@ -227,15 +266,17 @@ async fn assemble(
         views: parts.clone(),
         jobs: Arc::new(Jobs::new(door.clone(), queue.clone(), departments.clone())),
         events: Arc::new(Events {
+            reader: LedgerReader::connect(&addresses.api_database, API_READERS_MAX)
+                .map_err(|e| e.problem())?,
             ledger: ledger.clone(),
             describer,
         }),
         rows: Arc::new(Views(
-            ViewsReader::new(&addresses.database).map_err(|e| e.problem())?,
+            ViewsReader::new(&addresses.api_database).map_err(|e| e.problem())?,
         )),
         tokens: Arc::new(tokens(location).await?),
         shutdown: parts.clone(),
-        schemas: Arc::new(Registry::connect(&addresses.database)?),
+        schemas: Arc::new(Registry::connect(&addresses.api_database)?),
     };
     let console = bind(location, args, services).await?;
     let url = format!("http://{}", console.local_addr());
@@ -302,6 +343,9 @@ async fn assemble(
         console: url,
         database: addresses.database,
         keys_database: addresses.keys_database,
+        api_database: addresses.api_database,
+        worker_database: addresses.worker_database,
+        worker_keys_database: addresses.worker_keys_database,
         brokers: addresses.brokers,
         kafka_properties,
         registry,
