@@ -169,7 +169,10 @@ impl Floor {
             }
             AnyEvent::Approval(event) if approval::has_ended(event) => self.approvals.remove(id),
             AnyEvent::Approval(_) => self.approvals.get(id).cloned(),
-            AnyEvent::Imported(_) | AnyEvent::Policy(_) | AnyEvent::Approver(_) => None,
+            AnyEvent::Imported(_)
+            | AnyEvent::Policy(_)
+            | AnyEvent::Approver(_)
+            | AnyEvent::Job(_) => None,
         }
     }
 

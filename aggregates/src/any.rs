@@ -5,7 +5,8 @@ use serde_json::Value;
 use sovereign_schemas::avro::{DecodeError, EventGroup, TextsToJson};
 use sovereign_schemas::events::{
     AgentEvent, AgentEventRef, ApprovalEvent, ApprovalEventRef, ApproverEvent, ApproverEventRef,
-    ImportedEvent, ImportedEventRef, PolicyEvent, PolicyEventRef, TradeEvent, TradeEventRef,
+    ImportedEvent, ImportedEventRef, JobEvent, JobEventRef, PolicyEvent, PolicyEventRef,
+    TradeEvent, TradeEventRef,
 };
 use sovereign_schemas::{
     AggregateType, DepartmentId, ErrorCode, EventType, Problem, RawText, RecordedEvent, Text,
@@ -15,6 +16,7 @@ use crate::agent::{Agent, AgentCommand};
 use crate::approval::{self, Approval, ApprovalCommand};
 use crate::approver::{Approver, ApproverCommand};
 use crate::imported::{Imported, ImportedCommand};
+use crate::job::{Job, JobCommand};
 use crate::policy::{Adopted, PolicyCommand};
 use crate::trade::{Trade, TradeCommand};
 use crate::{Decision, Refusal};
@@ -34,6 +36,8 @@ pub enum AnyCommand<T = Text> {
     Policy(PolicyCommand),
     /// To an approver.
     Approver(ApproverCommand<T>),
+    /// To a job.
+    Job(JobCommand<T>),
 }
 
 impl AnyCommand<RawText> {
@@ -56,6 +60,7 @@ impl AnyCommand<RawText> {
             AggregateType::Imported => return Err(ImportedCommand::parse(command)),
             AggregateType::Policy => Self::Policy(PolicyCommand::parse(command, data)?),
             AggregateType::Approver => Self::Approver(ApproverCommand::parse(command, data)?),
+            AggregateType::Job => Self::Job(JobCommand::parse(command, data)?),
         })
     }
 }
@@ -71,6 +76,7 @@ impl<T> AnyCommand<T> {
             Self::Imported(_) => AggregateType::Imported,
             Self::Policy(_) => AggregateType::Policy,
             Self::Approver(_) => AggregateType::Approver,
+            Self::Job(_) => AggregateType::Job,
         }
     }
 
@@ -84,6 +90,7 @@ impl<T> AnyCommand<T> {
             Self::Imported(c) => c.name(),
             Self::Policy(c) => c.name(),
             Self::Approver(c) => c.name(),
+            Self::Job(c) => c.name(),
         }
     }
 
@@ -92,7 +99,7 @@ impl<T> AnyCommand<T> {
     pub const fn default_department(&self) -> DepartmentId {
         match self {
             Self::Agent(AgentCommand::ObserveMarket(_)) => DepartmentId::HUNTER,
-            Self::Agent(_) => DepartmentId::ORCHESTRATOR,
+            Self::Agent(_) | Self::Job(_) => DepartmentId::ORCHESTRATOR,
             Self::Trade(TradeCommand::GiveVerdict(_)) => DepartmentId::AUDITOR,
             Self::Trade(TradeCommand::Conclude(_)) => DepartmentId::HISTORIAN,
             Self::Trade(_) => DepartmentId::TRADER,
@@ -113,6 +120,7 @@ impl<T> AnyCommand<T> {
             Self::Imported(c) => AnyCommand::Imported(c),
             Self::Policy(c) => AnyCommand::Policy(c),
             Self::Approver(c) => AnyCommand::Approver(c.try_map_text(f)?),
+            Self::Job(c) => AnyCommand::Job(c.try_map_text(f)?),
         })
     }
 
@@ -127,6 +135,7 @@ impl<T> AnyCommand<T> {
             Self::Imported(_) => vec![],
             Self::Policy(c) => c.identifiers(),
             Self::Approver(c) => c.identifiers(),
+            Self::Job(c) => c.identifiers(),
         }
     }
 }
@@ -146,6 +155,8 @@ pub enum AnyEvent {
     Policy(PolicyEvent),
     /// Of an approver.
     Approver(ApproverEvent),
+    /// Of a job.
+    Job(JobEvent),
 }
 
 impl AnyEvent {
@@ -167,6 +178,7 @@ impl AnyEvent {
             AggregateType::Imported => Self::Imported(event.decode()?),
             AggregateType::Policy => Self::Policy(event.decode()?),
             AggregateType::Approver => Self::Approver(event.decode()?),
+            AggregateType::Job => Self::Job(event.decode()?),
         })
     }
 
@@ -180,6 +192,7 @@ impl AnyEvent {
             Self::Imported(e) => EventGroup::event_type(e),
             Self::Policy(e) => EventGroup::event_type(e),
             Self::Approver(e) => EventGroup::event_type(e),
+            Self::Job(e) => EventGroup::event_type(e),
         }
     }
 
@@ -192,6 +205,7 @@ impl AnyEvent {
             Self::Imported(e) => e.encode(out),
             Self::Policy(e) => e.encode(out),
             Self::Approver(e) => e.encode(out),
+            Self::Job(e) => e.encode(out),
         }
     }
 
@@ -205,6 +219,7 @@ impl AnyEvent {
             Self::Imported(e) => e.json(texts),
             Self::Policy(e) => e.json(texts),
             Self::Approver(e) => e.json(texts),
+            Self::Job(e) => e.json(texts),
         }
     }
 
@@ -262,6 +277,8 @@ pub enum AnyState {
     Policy(Adopted),
     /// An approver's.
     Approver(Approver),
+    /// A job's.
+    Job(Job),
 }
 
 /// Runs `handle` of a cqrs-es aggregate. It never awaits anything but its sink's own mutex, so one
@@ -296,6 +313,7 @@ impl AnyState {
             AggregateType::Imported => Self::Imported(Imported::default()),
             AggregateType::Policy => Self::Policy(Adopted::default()),
             AggregateType::Approver => Self::Approver(Approver::default()),
+            AggregateType::Job => Self::Job(Job::default()),
         }
     }
 
@@ -309,6 +327,7 @@ impl AnyState {
             Self::Imported(_) => AggregateType::Imported,
             Self::Policy(_) => AggregateType::Policy,
             Self::Approver(_) => AggregateType::Approver,
+            Self::Job(_) => AggregateType::Job,
         }
     }
 
@@ -354,6 +373,10 @@ impl AnyState {
                     .map(AnyEvent::Approver)
                     .collect())
             }
+            (Self::Job(state), AnyCommand::Job(command)) => Ok(run(state, command, decision)?
+                .into_iter()
+                .map(AnyEvent::Job)
+                .collect()),
             _ => Err(Refusal::new(
                 ErrorCode::Internal,
                 "command and aggregate do not match",
@@ -409,6 +432,9 @@ impl AnyState {
             Self::Approver(state) => {
                 state.evolve_borrowed(&ApproverEventRef::decode(event_type, version, payload)?);
             }
+            Self::Job(state) => {
+                state.evolve_borrowed(&JobEventRef::decode(event_type, version, payload)?);
+            }
         }
         Ok(())
     }
@@ -432,6 +458,7 @@ impl AnyState {
             Self::Imported(state) => serde_json::to_writer(&mut *out, state),
             Self::Policy(state) => serde_json::to_writer(&mut *out, state),
             Self::Approver(state) => serde_json::to_writer(&mut *out, state),
+            Self::Job(state) => serde_json::to_writer(&mut *out, state),
         };
         // these structs hold only strings, numbers and maps with string keys: it cannot fail
         if put.is_err() {

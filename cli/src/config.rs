@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use sovereign_effects::Programs;
+use sovereign_effects::tools::ProgramTexts;
 use sovereign_schemas::{Department, Departments, ErrorCode, Problem};
 
 use crate::failure::Result;
@@ -11,6 +13,8 @@ use crate::failure::Result;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Config {
     pub(crate) departments: Departments,
+    /// What effects may run on this machine.
+    pub(crate) programs: Programs,
 }
 
 #[derive(Deserialize)]
@@ -18,6 +22,8 @@ pub(crate) struct Config {
 struct File {
     #[serde(default)]
     departments: Vec<Department>,
+    #[serde(default)]
+    programs: ProgramTexts,
 }
 
 /// Reads the file; the defaults if there is none.
@@ -40,12 +46,20 @@ fn parse(text: &str) -> Result<Config, Problem> {
             None => problem,
         }
     })?;
+    let programs = Programs::check(&file.programs)
+        .map_err(|fault| fault.problem(ErrorCode::InvalidConfig, text))?;
     if file.departments.is_empty() {
-        return Ok(Config::default());
+        return Ok(Config {
+            programs,
+            ..Config::default()
+        });
     }
     let departments = Departments::new(file.departments)
         .map_err(|e| Problem::new(ErrorCode::InvalidConfig, e.to_string()).field("departments"))?;
-    Ok(Config { departments })
+    Ok(Config {
+        departments,
+        programs,
+    })
 }
 
 #[cfg(test)]

@@ -74,6 +74,12 @@ impl Gate {
         &self.keys
     }
 
+    /// A text as it would be let into an event: what looks like a secret is taken out.
+    #[must_use]
+    pub fn scrub(&self, text: &str) -> String {
+        self.scrubber.scrub(text).into_text()
+    }
+
     /// Understands one line, and says under which id the caller knows the command, if it gave one
     /// that could be read.
     ///

@@ -401,7 +401,10 @@ impl Iterator for Sample {
             AggregateType::Agent => self.agent_event(index),
             AggregateType::Trade => self.trade_event(index),
             AggregateType::Approval => self.approval_event(index),
-            AggregateType::Imported | AggregateType::Policy | AggregateType::Approver => None,
+            AggregateType::Imported
+            | AggregateType::Policy
+            | AggregateType::Approver
+            | AggregateType::Job => None,
         }?;
         self.recorded(index, payload)
     }

@@ -134,6 +134,14 @@ codes! {
     RateLimited = "rate-limited", 6, "wait for the time that is named, then send less at once";
     /// A reader that does not keep up.
     TooSlow = "too-slow", 6, "connect again with the last position that was read, and read faster or filter";
+    /// A job waits for itself, or for one that does not exist.
+    JobDependency = "job-dependency", 2, "let a job wait only for jobs that were submitted before it";
+    /// Another worker has taken the job over.
+    StaleAttempt = "stale-attempt", 1, "nothing: the worker drops the job, and the other goes on";
+    /// A job that goes on although it is to be aborted.
+    JobAborting = "job-aborting", 1, "nothing: its worker undoes what can be undone and ends it";
+    /// Nobody knows whether an effect happened.
+    EffectInDoubt = "effect-in-doubt", 4, "find out at the target, then sovereign jobs resolve JOB INDEX --done or --not-done";
     /// The aggregate has moved on.
     VersionConflict = "version-conflict", 1, "read the aggregate again and decide anew";
     /// The engine has too much to do just now.

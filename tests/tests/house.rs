@@ -22,6 +22,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("sovereign-kafka", 5),
     ("sovereign-projections", 5),
     ("sovereign-agents", 6),
+    ("sovereign-jobs", 6),
     ("sovereign-replay", 6),
     ("sovereign-console", 6),
     ("sovereign-cli", 7),

@@ -12,10 +12,11 @@ use sovereign_console::{
 };
 use sovereign_event_store::rights::{self, Granted, Part};
 use sovereign_event_store::{
-    Artifacts, Checkpoints, Gate, KeyStore, Ledger, LedgerOptions, LedgerReader,
+    Artifacts, Checkpoints, Gate, JobQueueStore, KeyStore, Ledger, LedgerOptions, LedgerReader,
 };
 use sovereign_guard::access::CredentialKey;
 use sovereign_guard::seal::MasterKey;
+use sovereign_jobs::Feeder;
 use sovereign_kafka::{
     Commands, CommandsOptions, KafkaOptions, RegistryOptions, Relay, RelayOptions, SchemaIds,
     TopicSettings, Turn, WorkGroup, WorkOptions, ensure_topics,
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 use super::api::{Events, TokenFile, Views};
 use super::approvals::Approvals;
 use super::gateway::Door;
+use super::jobs::Jobs;
 use super::letters::Letters;
 use super::market::SharedMarket;
 use super::parts::{Engine, Parts, RelayStart};
@@ -102,6 +104,9 @@ struct Addresses {
     keys_database: String,
     /// Of the ledger, as the API.
     api_database: String,
+    /// Of the ledger, as a worker.
+    worker_database: String,
+    worker_keys_database: String,
     brokers: String,
 }
 
@@ -125,11 +130,18 @@ impl Addresses {
             .or_else(|| args.database.clone())
             .or_else(|| own(local?.api_database_url()))
             .ok_or_else(missing)?;
+        // workers elsewhere than on servers of ours use the engine's own role
+        let both = args.database.is_none() && args.keys_database.is_none();
+        let servers = local.filter(|_| both);
+        let worker_database = own(servers.and_then(Servers::worker_database_url));
+        let worker_keys = own(servers.and_then(Servers::worker_keys_database_url));
         let brokers = args.brokers.clone();
         let brokers = brokers
             .or_else(|| local?.brokers().map(str::to_owned))
             .ok_or_else(missing)?;
         Ok(Self {
+            worker_database: worker_database.unwrap_or_else(|| database.clone()),
+            worker_keys_database: worker_keys.unwrap_or_else(|| keys_database.clone()),
             database,
             keys_database,
             api_database,
@@ -196,6 +208,7 @@ async fn assemble(
         revealer: Some(Revealer::with(keys.clone())),
     };
     let door = Door::new(Gate::new(departments.clone(), keys), ledger.clone());
+    let queue = JobQueueStore::connect(&addresses.database).map_err(|e| e.problem())?;
     let views = ViewsStore::new(&addresses.database).map_err(|e| e.problem())?;
     views.migrate().await.map_err(|error| {
         let mut problem = error.problem();
@@ -207,6 +220,15 @@ async fn assemble(
     if api.map_err(|e| e.problem())? == Granted::OwnRole {
         tracing::warn!("the API reads under the engine's own role; see --api-database");
     }
+    let Addresses {
+        database,
+        worker_database,
+        ..
+    } = &addresses;
+    let worker = rights::grant(database, worker_database, Part::Worker).await;
+    worker.map_err(|e| e.problem())?;
+    let worker = rights::grant_keys(&addresses.keys_database, &addresses.worker_keys_database);
+    worker.await.map_err(|e| e.problem())?;
     views
         .grant_reading(&addresses.api_database)
         .await
@@ -256,6 +278,7 @@ async fn assemble(
             events: events.clone(),
             views: rows.clone(),
         }),
+        jobs: Arc::new(Jobs::new(door.clone(), queue.clone(), departments.clone())),
         events,
         rows,
         tokens: Arc::new(tokens(location).await?),
@@ -286,7 +309,9 @@ async fn assemble(
     let group = work::group(ledger_id);
     let options = WorkOptions::new(kafka.clone(), group, &engine_id, work::units());
     let group = WorkGroup::join(options).await.map_err(|e| e.problem())?;
-    let duties = work::follow(&group, parts.views.clone());
+    let (duties, feeds) = work::follow(&group, parts.views.clone());
+    let feeder = Feeder::new(queue, door.clone(), work::orchestrator());
+    tokio::spawn(feeder.run(Box::new(ledger.tail()), feeds));
     let letters = Letters::start(
         kafka.clone(),
         &parts,
@@ -328,6 +353,8 @@ async fn assemble(
         database: addresses.database,
         keys_database: addresses.keys_database,
         api_database: addresses.api_database,
+        worker_database: addresses.worker_database,
+        worker_keys_database: addresses.worker_keys_database,
         brokers: addresses.brokers,
         kafka_properties,
         registry,

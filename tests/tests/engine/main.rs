@@ -23,6 +23,7 @@ mod harness;
 mod import;
 mod import_refusals;
 mod job;
+mod jobs;
 mod letters;
 mod lies;
 mod lifecycle;
