@@ -115,6 +115,15 @@ pub(crate) struct UpArgs {
         hide_env_values = true
     )]
     pub(crate) keys_database: Option<String>,
+    /// `--database` under a role of its own, with which the HTTP API reads; the engine grants it
+    /// what it needs. `--database` itself if not given.
+    #[arg(
+        long,
+        env = "SOVEREIGN_API_DATABASE",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub(crate) api_database: Option<String>,
     /// The master key that wraps the subject keys; `master.key` in the data folder if not given.
     /// Engines on one key database need the same.
     #[arg(long, env = "SOVEREIGN_MASTER_KEY", value_name = "FILE")]

@@ -18,6 +18,9 @@ pub(crate) struct EngineState {
     pub(crate) console: String,
     pub(crate) database: String,
     pub(crate) keys_database: String,
+    /// `database` under the role of the API.
+    #[serde(default)]
+    pub(crate) api_database: String,
     pub(crate) brokers: String,
     /// librdkafka properties for TLS and SASL.
     pub(crate) kafka_properties: std::collections::BTreeMap<String, String>,

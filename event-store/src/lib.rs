@@ -22,6 +22,7 @@ pub mod port;
 mod postgres;
 mod read;
 mod registry;
+pub mod rights;
 mod ring;
 mod row;
 mod shared;

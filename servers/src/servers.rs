@@ -145,9 +145,9 @@ impl Servers {
         let (postgres, kafka) = tokio::join!(ready(&self.postgres), ready(&self.kafka));
         postgres.and(kafka)?;
         if let Some(server) = &plan.postgres {
-            let password = server.password()?;
-            server.bootstrap(&password).await?;
-            self.urls = Some(server.urls(&password));
+            let passwords = server.passwords()?;
+            server.bootstrap(&passwords).await?;
+            self.urls = Some(server.urls(&passwords));
         }
         Ok(())
     }
@@ -183,6 +183,25 @@ impl Servers {
     #[must_use]
     pub fn keys_database_url(&self) -> Option<&SecretUrl> {
         self.urls.as_ref().map(|urls| &urls.keys)
+    }
+
+    /// Database of ledger and views as `sovereign_api`, which may connect to it and has no right that
+    /// the owner does not grant, and none on the keys; `None` without PostgreSQL.
+    #[must_use]
+    pub fn api_database_url(&self) -> Option<&SecretUrl> {
+        self.urls.as_ref().map(|urls| &urls.api)
+    }
+
+    /// Database of ledger and views as `sovereign_worker`; `None` without PostgreSQL.
+    #[must_use]
+    pub fn worker_database_url(&self) -> Option<&SecretUrl> {
+        self.urls.as_ref().map(|urls| &urls.worker)
+    }
+
+    /// Database of the sealing keys as `sovereign_worker`; `None` without PostgreSQL.
+    #[must_use]
+    pub fn worker_keys_database_url(&self) -> Option<&SecretUrl> {
+        self.urls.as_ref().map(|urls| &urls.worker_keys)
     }
 
     /// Database of the ledger as superuser over the private socket; `None` without PostgreSQL.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sovereign_console::{
     EventFilter, EventSource, RowSource, Rows, Texts, TokenRecord, TokenStore,
 };
-use sovereign_event_store::{Filter, Ledger};
+use sovereign_event_store::{Filter, Ledger, LedgerReader};
 use sovereign_projections::{ApprovalStatus, ApprovalsFilter, Listing, Page, ViewsReader};
 use sovereign_schemas::{Departments, ErrorCode, Position, Problem, RecordedEvent, Tail};
 
@@ -16,8 +16,9 @@ use crate::describe::Describer;
 use crate::failure::Failure;
 use crate::location::write_private;
 
-/// The ledger, for reading.
+/// The ledger, for reading: under the API's own role but for what is pushed from the writer's memory.
 pub(super) struct Events {
+    pub(super) reader: LedgerReader,
     pub(super) ledger: Ledger,
     pub(super) describer: Describer,
 }
@@ -29,7 +30,7 @@ impl EventSource for Events {
     }
 
     async fn head(&self) -> Result<Position, Problem> {
-        let head = self.ledger.reader().head().await;
+        let head = self.reader.head().await;
         Ok(head.map_err(|e| e.problem())?.position)
     }
 
@@ -44,8 +45,7 @@ impl EventSource for Events {
             aggregate_type: filter.aggregate_type,
             aggregate_id: filter.aggregate_id.clone(),
         };
-        let reader = self.ledger.reader();
-        let found = reader.read_filtered(after, limit, &filter).await;
+        let found = self.reader.read_filtered(after, limit, &filter).await;
         found.map_err(|e| e.problem())
     }
 

@@ -10,7 +10,10 @@ use sovereign_agents::{Runner, RunnerOptions, SystemClock};
 use sovereign_console::{
     Console, ConsoleOptions, HealthSource as _, Services, Token, TokenBook, metrics_recorder,
 };
-use sovereign_event_store::{Artifacts, Checkpoints, Gate, KeyStore, Ledger, LedgerOptions};
+use sovereign_event_store::rights::{self, Granted, Part};
+use sovereign_event_store::{
+    Artifacts, Checkpoints, Gate, KeyStore, Ledger, LedgerOptions, LedgerReader,
+};
 use sovereign_guard::access::CredentialKey;
 use sovereign_guard::seal::MasterKey;
 use sovereign_kafka::{
@@ -37,6 +40,8 @@ use crate::failure::{Failure, Result, internal};
 use crate::location::{EngineState, Location, write_private};
 use crate::reveal::{self, Revealer};
 
+/// Connections with which the API reads events.
+const API_READERS_MAX: u32 = 6;
 /// How long a started engine may take until every part is healthy.
 const HEALTHY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -94,6 +99,8 @@ struct Assembly {
 struct Addresses {
     database: String,
     keys_database: String,
+    /// Of the ledger, as the API.
+    api_database: String,
     brokers: String,
 }
 
@@ -111,6 +118,12 @@ impl Addresses {
             .or_else(|| args.database.clone())
             .or_else(|| own(local?.keys_database_url()))
             .ok_or_else(missing)?;
+        let api_database = args
+            .api_database
+            .clone()
+            .or_else(|| args.database.clone())
+            .or_else(|| own(local?.api_database_url()))
+            .ok_or_else(missing)?;
         let brokers = args.brokers.clone();
         let brokers = brokers
             .or_else(|| local?.brokers().map(str::to_owned))
@@ -118,6 +131,7 @@ impl Addresses {
         Ok(Self {
             database,
             keys_database,
+            api_database,
             brokers,
         })
     }
@@ -188,6 +202,14 @@ async fn assemble(
         problem.message = format!("{address}: {}", problem.message);
         problem
     })?;
+    let api = rights::grant(&addresses.database, &addresses.api_database, Part::Api).await;
+    if api.map_err(|e| e.problem())? == Granted::OwnRole {
+        tracing::warn!("the API reads under the engine's own role; see --api-database");
+    }
+    views
+        .grant_reading(&addresses.api_database)
+        .await
+        .map_err(|e| e.problem())?;
     let tails = ledger.clone();
     let views = Projector::start(ViewsOptions::new(&addresses.database), move || {
         Box::new(tails.tail())
@@ -221,15 +243,17 @@ async fn assemble(
         digest: parts.clone(),
         views: parts.clone(),
         events: Arc::new(Events {
+            reader: LedgerReader::connect(&addresses.api_database, API_READERS_MAX)
+                .map_err(|e| e.problem())?,
             ledger: ledger.clone(),
             describer,
         }),
         rows: Arc::new(Views(
-            ViewsReader::new(&addresses.database).map_err(|e| e.problem())?,
+            ViewsReader::new(&addresses.api_database).map_err(|e| e.problem())?,
         )),
         tokens: Arc::new(tokens(location).await?),
         shutdown: parts.clone(),
-        schemas: Arc::new(Registry::connect(&addresses.database)?),
+        schemas: Arc::new(Registry::connect(&addresses.api_database)?),
     };
     let console = bind(location, args, services).await?;
     let url = format!("http://{}", console.local_addr());
@@ -294,6 +318,7 @@ async fn assemble(
         console: url,
         database: addresses.database,
         keys_database: addresses.keys_database,
+        api_database: addresses.api_database,
         brokers: addresses.brokers,
         kafka_properties,
         registry,

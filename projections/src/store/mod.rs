@@ -86,6 +86,33 @@ impl ViewsStore {
             .map_err(|_| DatabaseError::timed_out("migrating views", ADMIN_TIMEOUT.as_secs_f64()))?
     }
 
+    /// Lets the role of this URL read the views, those of later builds as well, and no more. Does
+    /// nothing if it is the owner's own role.
+    ///
+    /// # Errors
+    /// [`ProjectionError::DatabaseUrl`]; [`ProjectionError::Database`].
+    pub async fn grant_reading(&self, database_url: &str) -> Result<(), ProjectionError> {
+        let reader = Database::new(database_url, ADMIN_TIMEOUT)?.options();
+        let role = reader.get_username();
+        if role == self.database.options().get_username() {
+            return Ok(());
+        }
+        let role = format!("\"{}\"", role.replace('"', "\"\""));
+        let sql = format!(
+            "SELECT pg_advisory_xact_lock({MIGRATION_LOCK}); \
+             REVOKE ALL ON ALL TABLES IN SCHEMA views FROM {role}; \
+             GRANT USAGE ON SCHEMA views TO {role}; \
+             GRANT SELECT ON ALL TABLES IN SCHEMA views TO {role}; \
+             ALTER DEFAULT PRIVILEGES IN SCHEMA views GRANT SELECT ON TABLES TO {role}"
+        );
+        let mut connection = self.database.connect().await?;
+        let granting = connection.execute(sqlx::raw_sql(&sql));
+        self.database
+            .within("granting the right to read views", granting)
+            .await?;
+        Ok(())
+    }
+
     async fn migrate_in(&self, connection: &mut PgConnection) -> Result<(), ProjectionError> {
         let mut transaction = connection.begin().await?;
         let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK);

@@ -1,4 +1,19 @@
+use std::fmt::Write as _;
 use std::path::Path;
+
+/// Owns both databases: the engine.
+pub(super) const OWNER: &str = "sovereign";
+/// Reads ledger and views for HTTP; cannot connect to the keys.
+pub(super) const API: &str = "sovereign_api";
+/// Runs jobs.
+pub(super) const WORKER: &str = "sovereign_worker";
+
+/// One for each role.
+pub(crate) struct Passwords {
+    pub(super) owner: String,
+    pub(super) api: String,
+    pub(super) worker: String,
+}
 
 /// Settings that depend on nothing. Durability is stock (fsync, full page writes, synchronous
 /// commit); the pinned build has no lz4, and pglz costs more CPU than the log it saves.
@@ -55,20 +70,34 @@ pub(super) fn configuration(socket_folder: &Path, port: u16, local: bool) -> Str
     )
 }
 
-/// SQL for psql as superuser. `password` is hex, the names are plain identifiers.
-pub(super) fn bootstrap_sql(password: &str, database: &str, keys_database: &str) -> String {
-    format!(
-        "set log_min_error_statement = 'panic';\n\
-         select 'create role sovereign login' \
-         where not exists (select from pg_roles where rolname = 'sovereign') \\gexec\n\
-         alter role sovereign login nosuperuser nocreatedb nocreaterole password '{password}';\n\
-         select format('create database %I owner sovereign', name) \
+/// SQL for psql as superuser. Passwords are hex, the names are plain identifiers. What the roles may
+/// do with tables is granted by the owner of the tables, once it has made them.
+pub(super) fn bootstrap_sql(passwords: &Passwords, database: &str, keys_database: &str) -> String {
+    let mut sql = String::from("set log_min_error_statement = 'panic';\n");
+    for (role, password) in [
+        (OWNER, &passwords.owner),
+        (API, &passwords.api),
+        (WORKER, &passwords.worker),
+    ] {
+        let _ = write!(
+            sql,
+            "select 'create role {role} login' \
+             where not exists (select from pg_roles where rolname = '{role}') \\gexec\n\
+             alter role {role} login nosuperuser nocreatedb nocreaterole password '{password}';\n"
+        );
+    }
+    let _ = write!(
+        sql,
+        "select format('create database %I owner {OWNER}', name) \
          from unnest(array['{database}', '{keys_database}']) as wanted (name) \
          where not exists (select from pg_database where datname = name) \\gexec\n\
          revoke all on database {database} from public;\n\
          revoke all on database {keys_database} from public;\n\
+         grant connect on database {database} to {API}, {WORKER};\n\
+         grant connect on database {keys_database} to {WORKER};\n\
          \\connect {database}\n\
          set client_min_messages = 'warning';\n\
          create extension if not exists vector;\n"
-    )
+    );
+    sql
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use self::config::{API, OWNER, Passwords, WORKER};
 use crate::error::{Error, Result};
 use crate::home::Home;
 use crate::launch::{Launch, Launcher};
@@ -104,9 +105,9 @@ impl Postgres {
         self.launcher.run(&launch, "", INITDB_LIMIT).await.map(drop)
     }
 
-    /// Brings role, databases and extension to what the engine expects; doing it again changes
+    /// Brings roles, databases and extension to what the engine expects; doing it again changes
     /// nothing, and heals a start that was killed in between.
-    pub(crate) async fn bootstrap(&self, password: &str) -> Result<()> {
+    pub(crate) async fn bootstrap(&self, passwords: &Passwords) -> Result<()> {
         let launch = Launch::new(self.programs.join("psql"), "TERM")
             .args([
                 "-X",
@@ -122,13 +123,21 @@ impl Postgres {
             .args(["-p", &self.port.to_string(), "-f", "-"])
             .arg("-h")
             .arg(&self.socket_folder);
-        let sql = config::bootstrap_sql(password, DATABASE, KEYS_DATABASE);
+        let sql = config::bootstrap_sql(passwords, DATABASE, KEYS_DATABASE);
         self.launcher.run(&launch, &sql, SQL_LIMIT).await.map(drop)
     }
 
-    /// Password of the role `sovereign`, made at the first start.
-    pub(crate) fn password(&self) -> Result<String> {
-        let path = self.folder.join("password");
+    /// Passwords of the roles, made at the first start.
+    pub(crate) fn passwords(&self) -> Result<Passwords> {
+        Ok(Passwords {
+            owner: self.password("password")?,
+            api: self.password("password.api")?,
+            worker: self.password("password.worker")?,
+        })
+    }
+
+    fn password(&self, file: &str) -> Result<String> {
+        let path = self.folder.join(file);
         if let Ok(text) = fs::read_to_string(&path)
             && text.trim().len() == 64
             && text.trim().bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -143,11 +152,11 @@ impl Postgres {
         Ok(password)
     }
 
-    pub(crate) fn urls(&self, password: &str) -> Urls {
+    pub(crate) fn urls(&self, passwords: &Passwords) -> Urls {
         let port = self.port;
-        let role = |database: &str| {
+        let url = |role: &str, password: &str, database: &str| {
             SecretUrl::new(format!(
-                "postgresql://sovereign:{password}@127.0.0.1:{port}/{database}"
+                "postgresql://{role}:{password}@127.0.0.1:{port}/{database}"
             ))
         };
         let socket: String = self
@@ -157,8 +166,11 @@ impl Postgres {
             .map(percent)
             .collect();
         Urls {
-            database: role(DATABASE),
-            keys: role(KEYS_DATABASE),
+            database: url(OWNER, &passwords.owner, DATABASE),
+            keys: url(OWNER, &passwords.owner, KEYS_DATABASE),
+            api: url(API, &passwords.api, DATABASE),
+            worker: url(WORKER, &passwords.worker, DATABASE),
+            worker_keys: url(WORKER, &passwords.worker, KEYS_DATABASE),
             superuser: SecretUrl::new(format!(
                 "postgresql://postgres@localhost:{port}/{DATABASE}?host={socket}"
             )),
@@ -171,6 +183,9 @@ impl Postgres {
 pub(crate) struct Urls {
     pub(crate) database: SecretUrl,
     pub(crate) keys: SecretUrl,
+    pub(crate) api: SecretUrl,
+    pub(crate) worker: SecretUrl,
+    pub(crate) worker_keys: SecretUrl,
     pub(crate) superuser: SecretUrl,
 }
 

@@ -261,27 +261,43 @@ impl Engine {
 
     #[track_caller]
     pub(crate) fn try_psql(&self, sql: &str) -> Done {
-        let servers = std::fs::read(self.data.join("servers.json")).unwrap();
-        let servers: Value = serde_json::from_slice(&servers).unwrap();
+        let servers = self.servers();
         let postgres = &servers["postgres"];
-        let program = format!("/proc/{}/exe", postgres["pid"]);
+        let socket = postgres["socket_folder"].as_str().unwrap();
+        let port = postgres["port"].to_string();
+        let superuser = [
+            "-U",
+            "postgres",
+            "-d",
+            "sovereign",
+            "-h",
+            socket,
+            "-p",
+            &port,
+        ];
+        self.psql_at(&superuser, sql)
+    }
+
+    /// SQL under the role of this URL.
+    #[track_caller]
+    pub(crate) fn psql_as(&self, url: &str, sql: &str) -> Done {
+        self.psql_at(&[url], sql)
+    }
+
+    fn psql_at(&self, at: &[&str], sql: &str) -> Done {
+        let program = format!("/proc/{}/exe", self.servers()["postgres"]["pid"]);
         let program = std::fs::read_link(program).unwrap().with_file_name("psql");
         let output = Command::new(program)
-            .args([
-                "-X",
-                "-At",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-U",
-                "postgres",
-                "-d",
-                "sovereign",
-            ])
-            .args(["-h", postgres["socket_folder"].as_str().unwrap()])
-            .args(["-p", &postgres["port"].to_string(), "-c", sql])
+            .args(["-X", "-At", "-v", "ON_ERROR_STOP=1", "-c", sql])
+            .args(at)
             .output()
             .unwrap();
         Done::of(&output)
+    }
+
+    fn servers(&self) -> Value {
+        let servers = std::fs::read(self.data.join("servers.json")).unwrap();
+        serde_json::from_slice(&servers).unwrap()
     }
 
     /// Processes whose command line or working folder names the data folder.

@@ -32,6 +32,7 @@ mod offline;
 mod policy;
 mod records;
 mod refusals;
+mod rights;
 mod secrets;
 mod superuser;
 mod tampering;
