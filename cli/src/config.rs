@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use sovereign_agents::programs::{self, Program};
 use sovereign_schemas::{Department, Departments, ErrorCode, Problem};
 
 use crate::failure::Result;
@@ -11,6 +12,8 @@ use crate::failure::Result;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Config {
     pub(crate) departments: Departments,
+    /// Programs that act as agents.
+    pub(crate) programs: Vec<Program>,
 }
 
 #[derive(Deserialize)]
@@ -18,6 +21,8 @@ pub(crate) struct Config {
 struct File {
     #[serde(default)]
     departments: Vec<Department>,
+    #[serde(default)]
+    programs: Vec<Program>,
 }
 
 /// Reads the file; the defaults if there is none.
@@ -40,12 +45,21 @@ fn parse(text: &str) -> Result<Config, Problem> {
             None => problem,
         }
     })?;
+    programs::check(&file.programs)?;
+    let programs = file.programs;
     if file.departments.is_empty() {
-        return Ok(Config::default());
+        let departments = Departments::default();
+        return Ok(Config {
+            departments,
+            programs,
+        });
     }
     let departments = Departments::new(file.departments)
         .map_err(|e| Problem::new(ErrorCode::InvalidConfig, e.to_string()).field("departments"))?;
-    Ok(Config { departments })
+    Ok(Config {
+        departments,
+        programs,
+    })
 }
 
 #[cfg(test)]
@@ -59,6 +73,27 @@ mod tests {
         assert_eq!(problem.line, Some(3));
         let problem = parse("[[departments]]\nid = 1\nname = \"orchestrator\"\n").unwrap_err();
         assert!(problem.message.contains("is missing"), "{problem}");
+    }
+
+    #[test]
+    fn a_program_out_of_its_range_is_named() {
+        let text = "[[programs]]\nname = \"m\"\ncommand = \"/bin/cat\"\nagents = [\"m\"]\n\
+                    events = [\"MarketObserved\"]\n";
+        assert_eq!(parse(text).unwrap().programs.len(), 1);
+        for (more, field) in [
+            ("window = 0", "programs.window"),
+            ("answer_ms = 1", "programs.answer_ms"),
+            ("faults = 1000", "programs.faults"),
+        ] {
+            let problem = parse(&format!("{text}{more}\n")).unwrap_err();
+            assert_eq!(problem.field.as_deref(), Some(field), "{problem}");
+        }
+        let problem = parse(&text.replace("MarketObserved", "Nonsense")).unwrap_err();
+        assert_eq!(problem.field.as_deref(), Some("programs.events"));
+        let problem = parse(&format!("{text}{text}")).unwrap_err();
+        assert_eq!(problem.field.as_deref(), Some("programs.name"));
+        let problem = parse(&text.replace("/bin/cat", "cat")).unwrap_err();
+        assert_eq!(problem.field.as_deref(), Some("programs.command"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod health;
 mod letters;
 mod market;
 mod parts;
+mod programs;
 mod records;
 mod registry;
 mod servers;
