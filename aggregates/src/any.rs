@@ -124,6 +124,14 @@ impl<T> AnyCommand<T> {
         })
     }
 
+    /// Where the guard puts what tells whether the command's one text equals another.
+    pub const fn likeness_mut(&mut self) -> Option<&mut Vec<u8>> {
+        match self {
+            Self::Agent(c) => c.likeness_mut(),
+            _ => None,
+        }
+    }
+
     /// Every short string that is not free text, with its field: they travel unsealed, so the
     /// guard looks through them and refuses what looks like a secret.
     #[must_use]
@@ -240,13 +248,16 @@ impl AnyEvent {
             .iter()
             .map(|s| s.as_str())
             .collect();
-        let message = if expected.contains(&e.to.as_str()) {
-            format!(
-                "{} needs a clearance: no trade of this agent is authorized",
-                e.to
-            )
-        } else {
-            format!("no transition from {} to {}", e.from, e.to)
+        let (from, to) = (e.from, e.to);
+        let message = match e.cause.as_str() {
+            "definition" => format!("the agent's definition has no transition from {from} to {to}"),
+            "thought" => format!("{to} needs a thought since the agent moved last"),
+            "task" => format!("{to} needs work that was started"),
+            "stopped" => "the engine stopped the agent; somebody else has to let it out".to_owned(),
+            _ if expected.contains(&to.as_str()) => {
+                format!("{to} needs a clearance: no trade of this agent is authorized")
+            }
+            _ => format!("no transition from {from} to {to}"),
         };
         Some(
             Problem::new(ErrorCode::IllegalTransition, message)

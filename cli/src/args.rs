@@ -63,8 +63,11 @@ pub(crate) enum Command {
     Keys(KeysCommand),
     /// Work through market bars with the built-in agents, then report.
     Trade(TradeArgs),
-    /// List agents with their states.
-    Agents,
+    /// List agents with their states, or define, show and draw them.
+    Agents {
+        #[command(subcommand)]
+        command: Option<AgentsCommand>,
+    },
     /// Jobs: work that worker processes do, effect by effect.
     #[command(subcommand)]
     Jobs(JobsCommand),
@@ -458,6 +461,34 @@ pub(crate) enum TokensCommand {
         /// Its name.
         name: String,
     },
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum AgentsCommand {
+    /// Let an agent be made of something else from now on.
+    Define {
+        /// TOML; docs/AGENTS.md describes it.
+        file: PathBuf,
+    },
+    /// Show one agent with its definition.
+    Show {
+        /// Its id.
+        name: String,
+    },
+    /// Draw the state machine; of one agent the part that it uses, and where it stands.
+    Graph {
+        /// Its id.
+        name: Option<String>,
+        /// How.
+        #[arg(long, default_value = "mermaid")]
+        format: GraphFormat,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    Mermaid,
+    Svg,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

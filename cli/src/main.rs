@@ -99,7 +99,7 @@ async fn run(cli: Cli, output: Output) -> Result<()> {
         Command::Scrub(args) => scrub::run(&args),
         Command::Keys(command) => keys::run(location, output, command).await,
         Command::Trade(args) => trade::run(location, output, args).await,
-        Command::Agents => agents::run(location, output).await,
+        Command::Agents { command } => agents::run(location, output, command).await,
         Command::Jobs(command) => jobs::run(location, output, command).await,
         Command::Worker(args) => worker::run(location, output, args).await,
         Command::Approvals(command) => approvals::run(location, output, command).await,

@@ -162,6 +162,7 @@ impl Sample {
                     from,
                     to,
                     reason: reason.into(),
+                    definition: 1,
                 },
             ))
         };
@@ -194,8 +195,12 @@ impl Sample {
         while text.len() < self.thought_bytes {
             text.push_str("; volume is as usual, and no other bar says otherwise");
         }
+        let likeness = self.random.next().to_be_bytes().to_vec();
         let text = plain(&text)?;
-        Some(payload(DepartmentId::TRADER, &ThoughtRecorded { text }))
+        Some(payload(
+            DepartmentId::TRADER,
+            &ThoughtRecorded { text, likeness },
+        ))
     }
 
     /// Every sixteenth bar is written as version 1.

@@ -66,6 +66,10 @@ codes! {
     InvalidUsage = "invalid-usage", 2, "see the command's --help";
     /// A configuration file that cannot be used.
     InvalidConfig = "invalid-config", 2, "correct the setting that is named";
+    /// A program that acts as an agent failed again and again.
+    ProgramFailed = "program-failed", 1, "read logs/program-NAME.log in the data folder, correct the program, and start the engine again";
+    /// A definition of an agent that cannot be used.
+    InvalidDefinition = "invalid-definition", 2, "correct the field that is named; a definition can only narrow the machine";
     /// A policy that cannot be used.
     InvalidPolicy = "invalid-policy", 2, "correct the line that is named";
     /// A table that is not one of events.
@@ -229,7 +233,7 @@ codes! {
     /// A secret that is not there.
     SecretMissing = "secret-missing", 2, "put the secret into its file or environment variable; docs/EFFECTS.md says which";
     /// A program that failed.
-    ProgramFailed = "program-failed", 1, "look at the program's own log, then resolve it";
+    ProcessFailed = "process-failed", 1, "look at the program's own log, then resolve it";
     /// Work that was called off after it had begun.
     CalledOff = "called-off", 1, "find out at the target whether it happened, then resolve it";
     /// A run over the past that wants what did not happen.

@@ -3,7 +3,10 @@
 
 use crate::events::{
     ApprovalRequested, ApprovalRequestedRef, ApprovalRequestedV1, ApprovalRequestedV1Ref,
-    MarketObserved, MarketObservedRef, MarketObservedV1, MarketObservedV1Ref,
+    MarketObserved, MarketObservedRef, MarketObservedV1, MarketObservedV1Ref, StateTransitioned,
+    StateTransitionedRef, StateTransitionedV1, StateTransitionedV1Ref, ThoughtRecorded,
+    ThoughtRecordedRef, ThoughtRecordedV1, ThoughtRecordedV1Ref, TransitionRefused,
+    TransitionRefusedRef, TransitionRefusedV1, TransitionRefusedV1Ref,
 };
 
 /// One body for the owned and for the borrowed form, so that they cannot differ.
@@ -57,5 +60,47 @@ upcast!(
         asset: Default::default(),
         rule: Default::default(),
         people_needed: 1,
+    }
+);
+
+/// Version 1 did not know which thoughts are equal.
+impl From<ThoughtRecordedV1> for ThoughtRecorded {
+    fn from(old: ThoughtRecordedV1) -> Self {
+        Self {
+            text: old.text,
+            likeness: Vec::new(),
+        }
+    }
+}
+
+/// Version 1 did not know which thoughts are equal.
+// not by the macro: the old form borrows nothing, and so has no lifetime
+impl From<ThoughtRecordedV1Ref> for ThoughtRecordedRef<'_> {
+    #[inline]
+    fn from(old: ThoughtRecordedV1Ref) -> Self {
+        Self {
+            text: old.text,
+            likeness: &[],
+        }
+    }
+}
+
+upcast!(
+    /// Version 1 knew no definitions.
+    (StateTransitionedV1, StateTransitionedV1Ref) => (StateTransitioned, StateTransitionedRef), |old| {
+        from: old.from,
+        to: old.to,
+        reason: old.reason,
+        definition: 0,
+    }
+);
+
+upcast!(
+    /// Version 1 did not say what forbade it.
+    (TransitionRefusedV1, TransitionRefusedV1Ref) => (TransitionRefused, TransitionRefusedRef), |old| {
+        from: old.from,
+        to: old.to,
+        reason: old.reason,
+        cause: Default::default(),
     }
 );

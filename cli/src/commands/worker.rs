@@ -37,7 +37,7 @@ pub(crate) async fn run(location: &Location, output: Output, args: WorkerArgs) -
     let door = Door::new(Gate::new(config.departments, keys), ledger.clone());
 
     let reader = ledger.reader();
-    let programs = config.programs;
+    let programs = config.processes;
     let tools = adopted(&reader).await?;
     let (sinks, live) = sinks(location, &args, &tools, &programs)?;
     let (tell, reach) = watch::channel(Arc::new(Reach { tools, programs }));

@@ -8,6 +8,7 @@ pub(crate) mod jobs;
 mod letters;
 mod market;
 mod parts;
+mod programs;
 mod records;
 mod registry;
 mod servers;

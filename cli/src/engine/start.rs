@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use sovereign_agents::programs::{Environment, Program, Programs};
 use sovereign_agents::{Runner, RunnerOptions, SystemClock};
 use sovereign_console::{
     Console, ConsoleOptions, HealthSource as _, Services, Token, TokenBook, metrics_recorder,
@@ -35,7 +36,7 @@ use super::market::SharedMarket;
 use super::parts::{Engine, Parts, RelayStart};
 use super::registry::Registry;
 use super::services::{AgentCheckpoints, Probe};
-use super::{Reporter, servers, work};
+use super::{Reporter, programs, servers, work};
 use crate::args::UpArgs;
 use crate::config;
 use crate::describe::Describer;
@@ -59,7 +60,10 @@ pub(super) async fn start(
         .config
         .clone()
         .or_else(|| Some(location.path("sovereign.toml")).filter(|path| path.exists()));
-    let departments = config::load(config_path.as_deref())?.departments;
+    let config::Config {
+        departments,
+        programs,
+    } = config::load(config_path.as_deref())?;
     let kafka_properties = properties(args.kafka_properties.as_deref())?;
     let metrics = metrics_recorder().map_err(internal)?;
     let local = local_servers(&folder, reporter, &args).await?;
@@ -72,6 +76,7 @@ pub(super) async fn start(
             folder,
             config_path,
             departments,
+            programs,
             kafka_properties,
             metrics,
             addresses,
@@ -92,6 +97,7 @@ struct Assembly {
     folder: DataFolder,
     config_path: Option<std::path::PathBuf>,
     departments: Departments,
+    programs: Vec<Program>,
     kafka_properties: BTreeMap<String, String>,
     metrics: sovereign_console::MetricsHandle,
     addresses: Addresses,
@@ -186,6 +192,7 @@ async fn assemble(
         folder,
         config_path,
         departments,
+        programs,
         kafka_properties,
         metrics,
         addresses,
@@ -203,6 +210,10 @@ async fn assemble(
     let keys = KeyStore::open(&addresses.keys_database, master)
         .await
         .map_err(|e| e.problem())?;
+    let sealed = Describer {
+        departments: departments.clone(),
+        revealer: None,
+    };
     let describer = Describer {
         departments: departments.clone(),
         revealer: Some(Revealer::with(keys.clone())),
@@ -250,6 +261,7 @@ async fn assemble(
         views,
         relay: RwLock::new(None),
         agents: OnceLock::new(),
+        programs: OnceLock::new(),
         letters: OnceLock::new(),
         commands: OnceLock::new(),
         market: market.clone(),
@@ -334,6 +346,20 @@ async fn assemble(
         departments,
     );
     let checkpoints = Checkpoints::connect(&addresses.database).map_err(|e| e.problem())?;
+    let checkpoints = Arc::new(AgentCheckpoints(checkpoints));
+    let (tails, sealed) = (ledger.clone(), sealed);
+    let programs = Programs::start(
+        programs,
+        &Environment {
+            gateway: door.clone(),
+            checkpoints: checkpoints.clone(),
+            tails: Arc::new(move || Box::new(tails.tail())),
+            launch: Arc::new(programs::Launcher),
+            describe: Arc::new(move |event| sealed.described(event, &sealed.sealed_data(event))),
+            complaints: programs::complaints(location.path("logs")),
+            duties: duties.clone(),
+        },
+    );
     let agents = Runner::start(
         RunnerOptions {
             duties,
@@ -341,7 +367,7 @@ async fn assemble(
         },
         Box::new(ledger.tail()),
         door,
-        Arc::new(AgentCheckpoints(checkpoints)),
+        checkpoints,
         market,
         Arc::new(SystemClock),
     );
@@ -364,6 +390,7 @@ async fn assemble(
     };
     // each was empty: nobody else sets them
     let _ = (parts.agents.set(agents), parts.state.set(state.clone()));
+    let _ = parts.programs.set(programs);
     let _ = parts.letters.set(letters);
     let _ = parts.commands.set(commands);
     let _ = parts.work.set(group);

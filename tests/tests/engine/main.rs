@@ -32,6 +32,7 @@ mod lifecycle;
 mod memory;
 mod offline;
 mod policy;
+mod programs;
 mod records;
 mod refusals;
 mod rights;
