@@ -58,18 +58,24 @@ fn events(engine: &Engine, aggregate: &str) -> Vec<Value> {
 /// Trades by id, with what happened to each: those of the program, and all others.
 fn trades(engine: &Engine) -> (Vec<Value>, Vec<Value>) {
     let all = engine.run(&["views", "show", "trades"]).ok().lines();
-    all.into_iter().partition(|row| row["agent_id"] == "momentum")
+    all.into_iter()
+        .partition(|row| row["agent_id"] == "momentum")
 }
 
 #[test]
 fn a_program_trades_in_the_main_job_and_the_built_in_agents_do_the_same_trades() {
     let engine = Engine::new("programs");
     let path = script(&engine, "momentum.py", &momentum());
-    configure(&engine, &program("momentum", &path, &["momentum", "AAPL"], ""));
+    configure(
+        &engine,
+        &program("momentum", &path, &["momentum", "AAPL"], ""),
+    );
     engine.up();
     let csv = engine.data.join("market.csv");
     fs::write(&csv, memory::short_csv(BARS)).unwrap();
-    engine.run(&["trade", "--quiet", csv.to_str().unwrap()]).ok();
+    engine
+        .run(&["trade", "--quiet", csv.to_str().unwrap()])
+        .ok();
     engine.settle();
     let (own, others) = trades(&engine);
     let filled = own.iter().filter(|t| t["filled_at"].is_string()).count();
@@ -90,7 +96,9 @@ fn a_program_trades_in_the_main_job_and_the_built_in_agents_do_the_same_trades()
 
     // killed in the middle of its life it comes back, knows what it knew, and does nothing twice
     let before = engine.head();
-    let runs = shown(&engine.status(), "momentum")["runs"].as_i64().unwrap();
+    let runs = shown(&engine.status(), "momentum")["runs"]
+        .as_i64()
+        .unwrap();
     let pid = engine
         .processes()
         .into_iter()
@@ -179,7 +187,8 @@ fn programs_that_misbehave_are_contained_and_stall_nobody() {
         engine.send_all(&[bar("hunter-test", number)]);
     }
     engine.wait_for("all given up", Duration::from_secs(90), |status| {
-        BAD.iter().all(|(name, _, _)| shown(status, name)["state"] == "given_up")
+        BAD.iter()
+            .all(|(name, _, _)| shown(status, name)["state"] == "given_up")
     });
     let status = engine.status();
     for (name, _, fault) in BAD {
@@ -193,15 +202,26 @@ fn programs_that_misbehave_are_contained_and_stall_nobody() {
         assert_eq!(last["data"]["to"], "SAFE_MODE", "{name}: {last}");
         let left = engine.processes();
         let script = format!("{name}.py");
-        assert!(left.iter().all(|(_, line)| !line.contains(&script)), "{name}: {left:?}");
+        assert!(
+            left.iter().all(|(_, line)| !line.contains(&script)),
+            "{name}: {left:?}"
+        );
     }
     assert_eq!(status["problems"]["programs"]["code"], "program-failed");
     let thoughts = events(&engine, "agent/flood");
-    let thoughts = thoughts.iter().filter(|e| e["event_type"] == "ThoughtRecorded");
+    let thoughts = thoughts
+        .iter()
+        .filter(|e| e["event_type"] == "ThoughtRecorded");
     assert!(thoughts.count() <= 2 * 20, "no more than its share");
-    assert!(events(&engine, "agent/trader-test").is_empty(), "nobody spoke for another");
+    assert!(
+        events(&engine, "agent/trader-test").is_empty(),
+        "nobody spoke for another"
+    );
     let log = fs::read_to_string(engine.data.join("logs/program-quitter.log")).unwrap();
-    assert!(log.contains("[IP_ADDRESS_REDACTED]") && !log.contains("203.0.113.7"), "{log}");
+    assert!(
+        log.contains("[IP_ADDRESS_REDACTED]") && !log.contains("203.0.113.7"),
+        "{log}"
+    );
     // the good one was never held up, and neither was anybody else
     assert_eq!(shown(&status, "momentum")["state"], "running");
     assert_eq!(shown(&status, "momentum")["faults"], 0);
