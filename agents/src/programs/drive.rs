@@ -225,14 +225,15 @@ impl Drive<'_> {
     }
 
     /// One that does not read what it is told is silent.
-    async fn say(&self, line: &Value) -> Result<(), Fault> {
+    fn say(&self, line: &Value) -> impl Future<Output = Result<(), Fault>> + Send + use<> {
         let limit = Duration::from_millis(self.program.answer_ms);
-        let sent = tokio::time::timeout(limit, self.lines.send(line.to_string())).await;
-        match sent {
-            Ok(Ok(())) => Ok(()),
-            // its input is closed: its output tells why
-            Ok(Err(_)) => Ok(()),
-            Err(_) => Err(Fault::Silent),
+        let (lines, line) = (self.lines.clone(), line.to_string());
+        async move {
+            match tokio::time::timeout(limit, lines.send(line)).await {
+                // a closed input is no fault by itself: its output tells why
+                Ok(_) => Ok(()),
+                Err(_) => Err(Fault::Silent),
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! A started program as three pipes, and what reads and writes them.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,12 @@ pub struct Started {
     pub stderr: Box<dyn AsyncRead + Send + Unpin>,
     /// Its processes.
     pub running: Box<dyn Running>,
+}
+
+impl fmt::Debug for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Started").finish_non_exhaustive()
+    }
 }
 
 /// The processes of a started program.

@@ -29,7 +29,7 @@ enum Line {
 
 /// What a line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
+pub(super) enum Said {
     /// Do this.
     Command(Box<Asked>),
     /// All events up to and including this one are dealt with.
@@ -38,33 +38,33 @@ pub enum Said {
 
 /// A command of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub(super) struct Asked {
     /// What the program calls it.
-    pub id: String,
+    pub(super) id: String,
     /// The event that it answers.
-    pub position: Position,
+    pub(super) position: Position,
     /// As which agent.
-    pub agent: AggregateId,
+    pub(super) agent: AggregateId,
     /// Upon what.
-    pub aggregate_id: AggregateId,
+    pub(super) aggregate_id: AggregateId,
     /// What.
-    pub command: AnyCommand<RawText>,
+    pub(super) command: AnyCommand<RawText>,
 }
 
 /// Why a line is none, with the id that its outcome bears, if it could be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Garbage {
+pub(super) struct Garbage {
     /// What the program calls the command.
-    pub id: Option<String>,
+    pub(super) id: Option<String>,
     /// What is wrong with it.
-    pub problem: Problem,
+    pub(super) problem: Problem,
 }
 
 /// Reads one line.
 ///
 /// # Errors
 /// What is wrong with it; never a value.
-pub fn read(line: &[u8]) -> Result<Said, Garbage> {
+pub(super) fn read(line: &[u8]) -> Result<Said, Garbage> {
     let nameless = |problem| Garbage { id: None, problem };
     let line: Line = serde_json::from_slice(line).map_err(|e| {
         // the message of an unknown field holds its name, and no more

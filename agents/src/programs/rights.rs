@@ -12,7 +12,7 @@ use sovereign_schemas::{AggregateId, ErrorCode, Problem, RawText};
 ///
 /// # Errors
 /// `forbidden`, with the field.
-pub fn check(
+pub(super) fn check(
     agent: &AggregateId,
     aggregate_id: &AggregateId,
     command: &AnyCommand<RawText>,

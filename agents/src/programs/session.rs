@@ -64,7 +64,7 @@ struct Given {
 
 /// What is to be done about a line.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next {
+pub(super) enum Next {
     /// Send this command; the first two ids are those of the causing event and what it belongs to.
     Send(Box<Asked>, Uuid, Uuid, Uuid),
     /// The command answers an event of before: it had its effect, or will not have one now.
@@ -79,7 +79,7 @@ pub enum Next {
 
 /// One start of a program.
 #[derive(Debug)]
-pub struct Session {
+pub(super) struct Session {
     name: String,
     agents: BTreeSet<sovereign_schemas::AggregateId>,
     window: usize,
@@ -102,7 +102,12 @@ pub struct Session {
 impl Session {
     /// Before the first event. `since` is where the events begin that it is given.
     #[must_use]
-    pub fn new(program: &Program, checkpoint: Position, since: Position, now: Duration) -> Self {
+    pub(super) fn new(
+        program: &Program,
+        checkpoint: Position,
+        since: Position,
+        now: Duration,
+    ) -> Self {
         Self {
             name: program.name.to_string(),
             agents: program.agents.clone(),
@@ -122,19 +127,13 @@ impl Session {
 
     /// How many more events it may be given now.
     #[must_use]
-    pub fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         self.window.saturating_sub(self.given.len())
-    }
-
-    /// The last event that was looked at for it.
-    #[must_use]
-    pub const fn fed(&self) -> Position {
-        self.fed
     }
 
     /// All events up to here have had the effect that they are to have.
     #[must_use]
-    pub fn done(&self) -> Position {
+    pub(super) fn done(&self) -> Position {
         let open = self.given.keys().chain(self.undecided.keys()).min();
         let before = open.map(|p| Position(p.0.saturating_sub(1)));
         before.unwrap_or(self.fed).max(self.checkpoint)
@@ -142,27 +141,27 @@ impl Session {
 
     /// Whether the event was dealt with by a start before this one.
     #[must_use]
-    pub fn is_past(&self, position: Position) -> bool {
+    pub(super) fn is_past(&self, position: Position) -> bool {
         position <= self.checkpoint
     }
 
     /// An event was looked at, and is not for the program.
-    pub const fn skip(&mut self, position: Position) {
+    pub(super) const fn skip(&mut self, position: Position) {
         self.fed = position;
     }
 
     /// An intent of one of the program's agents, which these may cancel.
-    pub fn proposed(&mut self, trade_id: &str) {
+    pub(super) fn proposed(&mut self, trade_id: &str) {
         self.own_trades.insert(trade_id.to_owned());
     }
 
     /// The intent has ended.
-    pub fn ended(&mut self, trade_id: &str) {
+    pub(super) fn ended(&mut self, trade_id: &str) {
         self.own_trades.remove(trade_id);
     }
 
     /// The program is given an event.
-    pub fn give(
+    pub(super) fn give(
         &mut self,
         position: Position,
         event_id: Uuid,
@@ -183,12 +182,12 @@ impl Session {
 
     /// Whether it has been silent for too long.
     #[must_use]
-    pub fn is_silent(&self, now: Duration) -> bool {
+    pub(super) fn is_silent(&self, now: Duration) -> bool {
         !self.given.is_empty() && now.saturating_sub(self.alive_at) > self.answer
     }
 
     /// A command in answer to this event was decided.
-    pub fn decided(&mut self, position: Position) {
+    pub(super) fn decided(&mut self, position: Position) {
         if let Some(open) = self.undecided.get_mut(&position) {
             *open -= 1;
             if *open == 0 {
@@ -198,12 +197,12 @@ impl Session {
     }
 
     /// Time that passed while the ledger was busy is not the program's.
-    pub const fn forgive(&mut self, now: Duration) {
+    pub(super) const fn forgive(&mut self, now: Duration) {
         self.alive_at = now;
     }
 
     /// The program wrote a line.
-    pub fn line(&mut self, line: &[u8], now: Duration) -> Next {
+    pub(super) fn line(&mut self, line: &[u8], now: Duration) -> Next {
         match protocol::read(line) {
             Ok(Said::Done(position)) => self.done_with(position, now),
             Ok(Said::Command(asked)) => self.asked(asked),
@@ -286,7 +285,7 @@ fn never_given(position: Position) -> Problem {
 /// Commands at a steady rate: how long the next one has to wait. Twice a second's worth may come
 /// at once.
 #[derive(Debug)]
-pub struct Pace {
+pub(super) struct Pace {
     every: Duration,
     burst: Duration,
     free_at: Duration,
@@ -295,7 +294,7 @@ pub struct Pace {
 impl Pace {
     /// So many in a second.
     #[must_use]
-    pub fn new(per_s: u32) -> Self {
+    pub(super) fn new(per_s: u32) -> Self {
         let every = Duration::from_secs(1) / per_s.max(1);
         Self {
             every,
@@ -305,7 +304,7 @@ impl Pace {
     }
 
     /// Takes one if it would not have to wait.
-    pub fn take_if_free(&mut self, now: Duration) -> bool {
+    pub(super) fn take_if_free(&mut self, now: Duration) -> bool {
         let free = self.free_at.max(now.saturating_sub(self.burst)) + self.every <= now;
         if free {
             self.take(now);
@@ -314,7 +313,7 @@ impl Pace {
     }
 
     /// Takes one, and says how long to wait before it is sent.
-    pub fn take(&mut self, now: Duration) -> Duration {
+    pub(super) fn take(&mut self, now: Duration) -> Duration {
         let earliest = now.saturating_sub(self.burst);
         self.free_at = self.free_at.max(earliest) + self.every;
         self.free_at.saturating_sub(now)
