@@ -248,3 +248,164 @@ impl Request {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn effects_survive_json_in_every_kind() {
+        for effect in [
+            json!({"kind": "http", "tool": "orders", "method": "POST", "path": "/v1", "query": {"a": "b"}, "body": {"n": [1, null]}}),
+            json!({"kind": "model", "tool": "llm", "model": "m/x:7b", "tokens_max": 9, "temperature": 0.5,
+                "messages": [{"role": "user", "content": "hi"}]}),
+            json!({"kind": "timer", "until": "2026-01-01T00:00:00.000001Z"}),
+            json!({"kind": "random", "bytes": 16}),
+            json!({"kind": "random", "integers": {"count": 3, "low": -1, "high": 9}}),
+            json!({"kind": "order", "exchange": "mock", "instrument": "AAPL", "side": "SELL", "quantity": "1.5",
+                "price": "10.25", "at": "2000-03-02T00:00:00.000000Z", "price_worst": "10"}),
+            json!({"kind": "process", "program": "report", "arguments": ["a"], "input": "b"}),
+        ] {
+            let read = Effect::from_value(effect.clone()).unwrap();
+            assert_eq!(serde_json::to_value(&read).unwrap(), effect);
+            assert_eq!(
+                serde_json::from_value::<Effect>(effect.clone()).unwrap(),
+                read
+            );
+            assert_eq!(read.kind(), effect["kind"]);
+            // the order of keys does not count
+            assert_eq!(
+                Effect::from_json(&read.canonical()).unwrap().digest(),
+                read.digest()
+            );
+        }
+    }
+
+    #[test]
+    fn bad_effects_name_the_field_and_repeat_no_value() {
+        use ErrorCode::{InvalidAmount, InvalidEffect, MissingField, UnknownField, WrongType};
+        let http = |field: &str, value: Value| {
+            let mut effect = json!({"kind": "http", "tool": "t", "method": "GET", "path": "/v1"});
+            effect[field] = value;
+            effect
+        };
+        let order = |field: &str, value: Value| {
+            let mut effect = json!({"kind": "order", "exchange": "mock", "instrument": "A", "side": "BUY",
+                "quantity": "1", "price": "1", "at": "2000-01-01"});
+            effect[field] = value;
+            effect
+        };
+        for (effect, code, field) in [
+            (json!({"tool": "t"}), MissingField, "kind"),
+            (json!({"kind": "hunter2"}), WrongType, "kind"),
+            (json!({"kind": 7}), WrongType, "kind"),
+            (
+                json!({"kind": "http", "tool": "t", "method": "GET"}),
+                MissingField,
+                "path",
+            ),
+            (http("colour", json!("hunter2")), UnknownField, "colour"),
+            (http("method", json!("hunter2")), WrongType, "method"),
+            (http("path", json!("/hunter2/..")), InvalidEffect, "path"),
+            (http("path", json!(["hunter2"])), WrongType, "path"),
+            (
+                http("tool", json!("hunter2 hunter2")),
+                InvalidEffect,
+                "tool",
+            ),
+            (http("body", json!("hunter2")), InvalidEffect, "body"),
+            (
+                http("query", json!({"a": ["hunter2"]})),
+                WrongType,
+                "query.a",
+            ),
+            (
+                json!({"kind": "timer", "until": "hunter2"}),
+                InvalidEffect,
+                "until",
+            ),
+            (json!({"kind": "random"}), InvalidEffect, "effect"),
+            (
+                json!({"kind": "random", "bytes": 0}),
+                InvalidEffect,
+                "bytes",
+            ),
+            (
+                json!({"kind": "random", "bytes": 4, "integers": {"count": 1, "low": 0, "high": 1}}),
+                InvalidEffect,
+                "effect",
+            ),
+            (
+                json!({"kind": "random", "integers": {"count": 1, "low": 2, "high": 1}}),
+                InvalidEffect,
+                "integers.high",
+            ),
+            (order("quantity", json!("-1")), InvalidAmount, "quantity"),
+            (order("price", json!("0")), InvalidAmount, "price"),
+            (order("side", json!("hunter2")), WrongType, "side"),
+            (
+                json!({"kind": "process", "program": "p", "arguments": ["a\u{0}"]}),
+                InvalidEffect,
+                "arguments[0]",
+            ),
+            (
+                json!({"kind": "model", "tool": "t", "model": "m", "tokens_max": 0, "messages": [{"role": "user", "content": "x"}]}),
+                InvalidEffect,
+                "tokens_max",
+            ),
+            (
+                json!({"kind": "model", "tool": "t", "model": "m", "tokens_max": 1, "messages": [{"role": "user", "content": "x", "name": "y"}]}),
+                UnknownField,
+                "messages[0].name",
+            ),
+        ] {
+            let problem = Effect::from_value(effect.clone()).unwrap_err();
+            assert_eq!(
+                (problem.code, problem.field.as_deref()),
+                (code, Some(field)),
+                "{effect}"
+            );
+            assert!(!format!("{problem:?}").contains("hunter2"), "{problem:?}");
+        }
+        assert_eq!(
+            Effect::from_json(b"{").unwrap_err().code,
+            ErrorCode::MalformedJson
+        );
+        assert_eq!(
+            Effect::from_json(b"[]").unwrap_err().code,
+            ErrorCode::WrongType
+        );
+        let large =
+            json!({"kind": "process", "program": "p", "input": "x".repeat(EFFECT_BYTES_MAX)});
+        assert_eq!(
+            Effect::from_value(large).unwrap_err().code,
+            ErrorCode::PayloadTooLarge
+        );
+    }
+
+    #[test]
+    fn only_what_is_known_to_be_safe_is_repeatable() {
+        let tools = Tools::parse(
+            "[tools.keyed]\nbase = \"https://example.com\"\nmethods = [\"POST\"]\npaths = [\"/\"]\nidempotency_header = \"k\"\n\
+             [tools.plain]\nbase = \"https://example.com\"\nmethods = [\"POST\"]\npaths = [\"/\"]\n",
+        )
+        .unwrap();
+        let programs = Programs::parse(
+            "[programs.safe]\npath = \"/bin/a\"\nrepeatable = true\n[programs.once]\npath = \"/bin/b\"\n",
+        )
+        .unwrap();
+        let repeatable = |effect: Value| {
+            Effect::from_value(effect)
+                .unwrap()
+                .repeatable(&tools, &programs)
+        };
+        let http = |tool: &str, method: &str| json!({"kind": "http", "tool": tool, "method": method, "path": "/"});
+        let process = |program: &str| json!({"kind": "process", "program": program});
+        assert!(repeatable(http("keyed", "POST")) && repeatable(http("plain", "GET")));
+        assert!(!repeatable(http("plain", "POST")) && !repeatable(http("unknown", "POST")));
+        assert!(repeatable(process("safe")));
+        assert!(!repeatable(process("once")) && !repeatable(process("unknown")));
+    }
+}

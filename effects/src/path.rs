@@ -233,6 +233,9 @@ impl FromStr for Base {
         if !prefix.is_empty() {
             prefix.parse::<Path>()?;
         }
+        if prefix.ends_with('/') {
+            return Err(PathError("a base must not end with //"));
+        }
         if authority.contains('@') {
             return Err(PathError(
                 "a base must hold no user or password: name a secret instead",
@@ -303,4 +306,214 @@ fn is_punycode(label: &str) -> bool {
         (1..=59).contains(&rest.len())
             && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use url::Url;
+
+    use super::*;
+
+    #[test]
+    fn paths_that_could_be_read_in_two_ways_are_refused() {
+        for path in [
+            "",
+            "v1",
+            "//",
+            "//evil.org",
+            "/v1//x",
+            "/.",
+            "/..",
+            "/v1/..",
+            "/v1/../x",
+            "/v1/./x",
+            "/v1/%2e%2e/x",
+            "/v1/%2E%2E/x",
+            "/v1/.%2e",
+            "/a%2fb",
+            "/a%2Fb",
+            "/a%5cb",
+            "/a\\b",
+            "/%252e%252e",
+            "/a%00",
+            "/a%0d%0aX:y",
+            "/a\r\nX: y",
+            "/a b",
+            "/a?b",
+            "/a#b",
+            "/a;b",
+            "/a%3bb",
+            "/%",
+            "/%1",
+            "/%zz",
+            "/é",
+            "/a\u{202e}",
+            "/\t",
+            "/a\"b",
+            "/<",
+            "/{x}",
+            "/a|b",
+            "/a^b",
+            "/a`b",
+            "/[x]",
+        ] {
+            assert!(path.parse::<Path>().is_err(), "{path:?}");
+        }
+        assert!(format!("/{}", "x".repeat(3_000)).parse::<Path>().is_err());
+        for path in [
+            "/",
+            "/v1",
+            "/v1/",
+            "/v1/orders/17",
+            "/a.b-c_d~e",
+            "/users/a@b.c",
+            "/x:y",
+            "/%20",
+            "/%C3%A9",
+            "/...",
+            "/a..b",
+        ] {
+            assert!(path.parse::<Path>().is_ok(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_holds_itself_and_what_is_below_it() {
+        let holds =
+            |above: &str, path: &str| above.parse::<Path>().unwrap().holds(&path.parse().unwrap());
+        for (above, path) in [
+            ("/", "/"),
+            ("/", "/x"),
+            ("/v1", "/v1"),
+            ("/v1", "/v1/"),
+            ("/v1", "/v1/x"),
+            ("/v1/", "/v1/x"),
+        ] {
+            assert!(holds(above, path), "{above} {path}");
+        }
+        for (above, path) in [
+            ("/v1", "/v10"),
+            ("/v1", "/v1-x"),
+            ("/v1/", "/v1"),
+            ("/v1", "/v2"),
+            ("/v1", "/"),
+        ] {
+            assert!(!holds(above, path), "{above} {path}");
+        }
+    }
+
+    #[test]
+    fn bases_hide_nothing() {
+        for base in [
+            "",
+            "example.com",
+            "ftp://example.com",
+            "HTTPS://example.com",
+            "https:/example.com",
+            "https://",
+            "https:///x",
+            "https://me@example.com",
+            "https://me:pw@example.com",
+            "https://example.com:0",
+            "https://example.com:99999",
+            "https://example.com:",
+            "https://example.com:80x",
+            "https://example.com:+80",
+            "https://exa mple.com",
+            "https://example.com\r\n",
+            "https://example.com\\x",
+            "https://example.com?x",
+            "https://example.com#x",
+            "https://example.com/../x",
+            "https://example.com//x",
+            "https://example.com//",
+            "https://example.com/x//",
+            "https://exämple.com",
+            "https://127.1",
+            "https://0x7f.0.0.1",
+            "https://0x7f000001",
+            "https://2130706433",
+            "https://0177.0.0.1",
+            "https://1.2.3.4.5",
+            "https://256.1.1.1",
+            "https://[::1",
+            "https://::1",
+            "https://[fe80::1%eth0]",
+            "https://example..com",
+            "https://.example.com",
+            "https://example.com.",
+            "https://%31%32%37.0.0.1",
+        ] {
+            assert!(base.parse::<Base>().is_err(), "{base:?}");
+        }
+        let authority = |base: &str| base.parse::<Base>().unwrap().authority();
+        assert_eq!(authority("https://Example.COM:443/"), "example.com");
+        assert_eq!(authority("http://example.com:443/x"), "example.com:443");
+        assert_eq!(
+            authority("https://[::FFFF:127.0.0.1]:8443"),
+            "[::ffff:127.0.0.1]:8443"
+        );
+        assert_eq!(authority("http://127.0.0.1"), "127.0.0.1");
+        assert_eq!(
+            authority("https://xn--exmple-cua.com"),
+            "xn--exmple-cua.com"
+        );
+    }
+
+    fn near_paths() -> impl Strategy<Value = String> {
+        let pieces = prop_oneof![
+            8 => "[a-z0-9._~!$&'()*+,=:@-]{0,4}",
+            3 => Just("/".to_owned()),
+            1 => "%[0-9a-fA-F]{2}",
+            1 => "[%;?#\\\\ \\[\\]|^`<>\"{}\r\n\t\u{0}-\u{ff}]",
+            1 => prop_oneof![Just(".."), Just("."), Just("%2e"), Just("%2F"), Just("//")].prop_map(str::to_owned),
+        ];
+        proptest::collection::vec(pieces, 0..8).prop_map(|pieces| format!("/{}", pieces.concat()))
+    }
+
+    fn near_bases() -> impl Strategy<Value = String> {
+        let host = prop_oneof![
+            4 => "[a-zA-Z0-9-]{1,6}(\\.[a-zA-Z0-9-]{1,4}){0,2}",
+            2 => "[0-9]{1,3}(\\.[0-9]{1,3}){0,4}",
+            1 => "0[xX][0-9a-f]{0,8}(\\.0?[0-7]{1,3}){0,3}",
+            1 => "\\[[0-9a-f:.]{2,12}\\]",
+            1 => "[a-z@:%\\\\/?#\\[\\] .\u{80}-\u{ff}-]{0,12}",
+        ];
+        let port = prop_oneof![3 => Just(String::new()), 1 => "(:[0-9]{0,6})?"];
+        ("https?", host, port, near_paths())
+            .prop_map(|(scheme, host, port, path)| format!("{scheme}://{host}{port}{path}"))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+        /// What is taken is what the WHATWG reading of the same text takes it for, unchanged.
+        #[test]
+        fn a_path_that_is_taken_means_the_same_to_the_reference(text in near_paths()) {
+            if let Ok(path) = text.parse::<Path>() {
+                let base: Base = "https://example.com/v2".parse().unwrap();
+                let url = Url::parse(&base.url(&path)).unwrap();
+                prop_assert_eq!(url.path(), format!("/v2{text}"));
+                prop_assert_eq!(url.host_str(), Some("example.com"));
+                prop_assert!(url.query().is_none() && url.fragment().is_none());
+            }
+        }
+
+        #[test]
+        fn a_base_that_is_taken_means_the_same_to_the_reference(text in near_bases()) {
+            if let Ok(base) = text.parse::<Base>() {
+                // names that the reference refuses are unknown to every resolver as well
+                if let Ok(url) = Url::parse(&text) {
+                    prop_assert_eq!(url.host_str().map(|h| h.trim_matches(['[', ']']).to_owned()), Some(base.host().to_owned()));
+                    prop_assert_eq!(url.port_or_known_default(), Some(base.port()));
+                    prop_assert_eq!(url.scheme() == "https", base.tls());
+                    prop_assert!(url.username().is_empty() && url.password().is_none());
+                    prop_assert_eq!(url.path().strip_suffix('/').unwrap_or(url.path()), base.prefix());
+                }
+                let again: Base = base.to_string().parse().unwrap();
+                prop_assert_eq!(again, base);
+            }
+        }
+    }
 }

@@ -249,3 +249,107 @@ fn said(code: ErrorCode, message: Option<String>) -> Problem {
         message.unwrap_or_else(|| "so says the script".to_owned()),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EffectId;
+
+    fn request(index: u32, effect: Value) -> Request {
+        Request::new(
+            EffectId::of("job", index),
+            Effect::from_value(effect).unwrap(),
+        )
+    }
+
+    #[test]
+    fn weights_choose_by_effect_id_and_a_repeat_is_answered_alike() {
+        let script = Script::parse(
+            "seed = 3\n\
+             [[answers]]\nkind = \"http\"\nweight = 3\noutcome = \"done\"\nresult = 1\n\
+             [[answers]]\nkind = \"http\"\noutcome = \"in_doubt\"\nmessage = \"who knows\"\n",
+        )
+        .unwrap();
+        let http = json!({"kind": "http", "tool": "t", "method": "GET", "path": "/"});
+        let answer = |index| script.answer(&request(index, http.clone()), &Tools::default());
+        let done = (0..1_000)
+            .filter(|index| answer(*index) == Outcome::done(json!(1)))
+            .count();
+        assert!((700..800).contains(&done), "{done}");
+        assert!((0..50).all(|index| answer(index) == answer(index)));
+    }
+
+    #[test]
+    fn answers_fit_by_kind_target_method_and_path() {
+        let script = Script::parse(
+            "[[answers]]\nkind = \"http\"\ntarget = \"t\"\nmethod = \"POST\"\npath = \"/v1\"\noutcome = \"failed\"\nretry = true\n",
+        )
+        .unwrap();
+        let http = |tool: &str, method: &str, path: &str| {
+            let effect = json!({"kind": "http", "tool": tool, "method": method, "path": path});
+            script.answer(&request(0, effect), &Tools::default())
+        };
+        assert!(!http("t", "POST", "/v1/x").is_final());
+        for other in [
+            http("u", "POST", "/v1"),
+            http("t", "GET", "/v1"),
+            http("t", "POST", "/v2"),
+        ] {
+            assert_eq!(other.problem().unwrap().code, ErrorCode::NoMockAnswer);
+        }
+    }
+
+    #[test]
+    fn what_needs_no_world_is_answered_without_a_script() {
+        let script = Script::default();
+        let answer = |index, effect| script.answer(&request(index, effect), &Tools::default());
+        let random = json!({"kind": "random", "bytes": 8});
+        assert_eq!(answer(0, random.clone()), answer(0, random.clone()));
+        assert_ne!(answer(0, random.clone()), answer(1, random));
+        let until = "2999-01-01T00:00:00.000000Z";
+        let timer = answer(0, json!({"kind": "timer", "until": until}));
+        assert_eq!(
+            timer,
+            Outcome::done(json!({"until": until, "reached_at": until}))
+        );
+        let order = json!({"kind": "order", "exchange": "mock", "instrument": "A", "side": "BUY",
+            "quantity": "1", "price": "1", "at": "2000-01-01"});
+        assert!(matches!(answer(0, order), Outcome::Done { .. }));
+    }
+
+    #[test]
+    fn bad_scripts_are_named_with_their_line() {
+        for (text, line) in [
+            ("colour = 1\n", 1),
+            (
+                "\n[[answers]]\nkind = \"magic\"\noutcome = \"done\"\nresult = 1\n",
+                2,
+            ),
+            (
+                "[[answers]]\nkind = \"timer\"\npath = \"/\"\noutcome = \"done\"\nresult = 1\n",
+                1,
+            ),
+            ("[[answers]]\nkind = \"http\"\noutcome = \"done\"\n", 1),
+            (
+                "[[answers]]\nkind = \"http\"\noutcome = \"failed\"\nresult = 1\n",
+                1,
+            ),
+            (
+                "[[answers]]\nkind = \"http\"\noutcome = \"in_doubt\"\nretry = true\n",
+                1,
+            ),
+            (
+                "[[answers]]\nkind = \"http\"\nweight = 0\noutcome = \"failed\"\n",
+                1,
+            ),
+            ("[[answers]]\nkind = \"http\"\noutcome = \"maybe\"\n", 3),
+        ] {
+            let problem = Script::parse(text).unwrap_err();
+            assert_eq!(
+                (problem.code, problem.line),
+                (ErrorCode::InvalidConfig, Some(line)),
+                "{text}{problem}"
+            );
+        }
+    }
+}

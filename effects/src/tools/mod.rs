@@ -3,6 +3,8 @@
 mod file;
 mod network;
 mod programs;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
