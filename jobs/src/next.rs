@@ -109,6 +109,19 @@ impl History {
         }
     }
 
+    /// An effect that would have been repeated, if the job were not given up: nobody knows of it.
+    pub(crate) fn left_open(&mut self) -> Option<Told> {
+        let started = |e: &JobEffect| e.status == EffectStatus::Started;
+        let index = self.job.effects.iter().position(started)?;
+        let told = Told {
+            index: u32::try_from(index).ok()?,
+            how: How::InDoubt(code("given-up")),
+            result: None,
+        };
+        self.ended(&told);
+        Some(told)
+    }
+
     /// What the outcome of an effect means: what is told of it, and whether it is tried again later.
     /// Nothing is told of one that stays open: it is repeated under its id.
     pub(crate) fn judge(&self, index: u32, outcome: Outcome) -> (Option<Told>, Option<Proposal>) {

@@ -13,7 +13,7 @@ pub fn view(id: &str, events: &[RecordedEvent]) -> Result<Option<Value>, Problem
     let mut job = Job::default();
     let mut object = Map::new();
     let mut effects: Vec<Map<String, Value>> = Vec::new();
-    let mut note = |object: &mut Map<String, Value>, name: &str, value: Value| {
+    let note = |object: &mut Map<String, Value>, name: &str, value: Value| {
         object.insert(name.to_owned(), value);
     };
     for recorded in events {

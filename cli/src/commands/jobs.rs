@@ -101,8 +101,9 @@ fn batch(text: &str) -> Result<Vec<(u64, Value)>, Problem> {
 }
 
 fn waits_for(job: &Value) -> Vec<&str> {
-    let one =
-        |value: &'_ Value| -> Option<&str> { None.or(value.as_str()).or(value["job"].as_str()) };
+    fn one(value: &Value) -> Option<&str> {
+        value.as_str().or_else(|| value["job"].as_str())
+    }
     match &job["after"] {
         Value::Array(all) => all.iter().filter_map(one).collect(),
         other => one(other).into_iter().collect(),

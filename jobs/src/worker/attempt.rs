@@ -103,7 +103,13 @@ impl Attempt<'_> {
     }
 
     async fn unknown_kind(&self, history: &History, takes_over: bool) -> Result<(), Dropped> {
-        let start = self.start(history, takes_over, Then::Fail(code("unknown-kind")));
+        // whoever reads this build's handlers knows which there are; another build may have more
+        let then = if history.job.abort.is_some() {
+            Then::Abort
+        } else {
+            Then::Fail(code("unknown-kind"))
+        };
+        let start = self.start(history, takes_over, then);
         self.send(history, start).await?;
         Ok(())
     }
@@ -134,7 +140,8 @@ impl Attempt<'_> {
         let mut proposal = history.propose(handler, &self.reach());
         let mut begun = false;
         for _ in 0..PROPOSALS_MAX {
-            let then = self.written(&proposal)?;
+            proposal = self.checked(proposal, &history);
+            let then = written(&proposal);
             let command = if begun {
                 JobCommand::Step(Step {
                     attempt: number,
@@ -149,6 +156,9 @@ impl Attempt<'_> {
                 Err(Refused::Aborting) => {
                     // the refusal is how a worker learns of it
                     self.aborting(&mut history, begun).await?;
+                    if told.is_none() && begun {
+                        told = history.left_open();
+                    }
                     proposal = history.propose(handler, &self.reach());
                     continue;
                 }
@@ -157,7 +167,7 @@ impl Attempt<'_> {
             if !begun {
                 history.job.attempt = number;
             }
-            (begun, told) = (true, None);
+            begun = true;
             let Some(running) = self.took(&mut history, &proposal)? else {
                 return Ok(());
             };
@@ -205,36 +215,19 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// A proposal with its texts written down; what the guard would change is not done.
-    fn written(&self, proposal: &Proposal) -> Result<Then<RawText>, Dropped> {
-        Ok(match proposal {
-            Proposal::Effect {
-                effect,
-                repeatable,
-                compensates,
-            } => {
-                let text = String::from_utf8_lossy(&effect.canonical()).into_owned();
-                if self.worker.ledger.scrub(&text) != text {
-                    return Ok(Then::Fail(code(ErrorCode::SensitiveIdentifier.as_str())));
-                }
-                Then::Effect {
-                    kind: code(effect.kind()),
-                    effect: RawText::new(text),
-                    repeatable: *repeatable,
-                    compensates: *compensates,
-                }
-            }
-            Proposal::Again(index) => Then::Again(*index),
-            Proposal::Finish(verdict, result) => Then::Finish {
-                verdict: *verdict,
-                result: Some(RawText::new(result.to_string())),
-            },
-            Proposal::Retry => Then::Retry,
-            Proposal::Fail(code) => Then::Fail(code.clone()),
-            Proposal::Abort => Then::Abort,
-            Proposal::Release => Then::Release,
-            Proposal::Wait => Then::Wait,
-        })
+    /// An effect that the guard would change is another effect: it is not run.
+    fn checked(&self, proposal: Proposal, history: &History) -> Proposal {
+        let Proposal::Effect { effect, .. } = &proposal else {
+            return proposal;
+        };
+        let text = text_of(effect);
+        if self.worker.ledger.scrub(&text) == text {
+            return proposal;
+        }
+        if history.job.abort.is_some() {
+            return Proposal::Abort;
+        }
+        Proposal::Fail(code(ErrorCode::SensitiveIdentifier.as_str()))
     }
 
     /// What the ledger has accepted, taken into what is known here; the effect that is started.
@@ -346,6 +339,36 @@ impl Attempt<'_> {
                 }
             }
         }
+    }
+}
+
+fn text_of(effect: &Effect) -> String {
+    String::from_utf8_lossy(&effect.canonical()).into_owned()
+}
+
+/// A proposal with its texts written down.
+fn written(proposal: &Proposal) -> Then<RawText> {
+    match proposal {
+        Proposal::Effect {
+            effect,
+            repeatable,
+            compensates,
+        } => Then::Effect {
+            kind: code(effect.kind()),
+            effect: RawText::new(text_of(effect)),
+            repeatable: *repeatable,
+            compensates: *compensates,
+        },
+        Proposal::Again(index) => Then::Again(*index),
+        Proposal::Finish(verdict, result) => Then::Finish {
+            verdict: *verdict,
+            result: Some(RawText::new(result.to_string())),
+        },
+        Proposal::Retry => Then::Retry,
+        Proposal::Fail(code) => Then::Fail(code.clone()),
+        Proposal::Abort => Then::Abort,
+        Proposal::Release => Then::Release,
+        Proposal::Wait => Then::Wait,
     }
 }
 
