@@ -17,8 +17,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use args::{Cli, Command};
 use commands::{
-    agents, approvals, dead_letters, down, export, import, keys, log, policy, replay, scrub, send,
-    status, tokens, trade, up, verify, views,
+    agents, approvals, approvers, dead_letters, down, export, import, keys, log, policy, replay,
+    scrub, send, status, tokens, trade, up, verify, views,
 };
 use failure::{Failure, Result, internal};
 use location::Location;
@@ -74,7 +74,8 @@ fn works_alone(command: &Command) -> bool {
         Command::Replay(args) => args.offline,
         Command::Scrub(_)
         | Command::Completions { .. }
-        | Command::Policy(args::PolicyCommand::Check { .. }) => true,
+        | Command::Policy(args::PolicyCommand::Check { .. })
+        | Command::Approvals(args::ApprovalsCommand::Verify { .. }) => true,
         _ => false,
     }
 }
@@ -97,6 +98,7 @@ async fn run(cli: Cli, output: Output) -> Result<()> {
         Command::Trade(args) => trade::run(location, output, args).await,
         Command::Agents => agents::run(location, output).await,
         Command::Approvals(command) => approvals::run(location, output, command).await,
+        Command::Approvers(command) => approvers::run(location, output, command).await,
         Command::Policy(command) => policy::run(location, output, command).await,
         Command::Tokens(command) => tokens::run(location, output, command).await,
         Command::Views(command) => views::run(location, output, command).await,

@@ -14,6 +14,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("sovereign-passkeys", 0),
     ("sovereign-schemas", 1),
     ("sovereign-aggregates", 2),
+    ("sovereign-approval-proof", 3),
     ("sovereign-guard", 2),
     ("sovereign-servers", 2),
     ("sovereign-event-store", 3),
