@@ -401,6 +401,17 @@ pub(crate) enum ApprovalsCommand {
         #[arg(long)]
         reason: String,
     },
+    /// Prove from a recorded file alone who approved what. Needs no engine and no network.
+    Verify {
+        /// Written by sovereign export, from position 1 on.
+        file: PathBuf,
+        /// Print only this approval.
+        #[arg(long, value_name = "ID")]
+        approval: Option<String>,
+        /// A head that was noted earlier, elsewhere: the file must hold it.
+        #[arg(long, value_parser = noted, value_name = "POSITION:HASH")]
+        head: Option<sovereign_schemas::chain::Head>,
+    },
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -410,6 +421,23 @@ pub(crate) enum ApproversCommand {
     Invite {
         /// The person, as the actor of his tokens.
         name: String,
+    },
+    /// List people with passkeys.
+    List,
+    /// Show the passkeys of one person, the revoked ones among them.
+    Show {
+        /// The person.
+        name: String,
+    },
+    /// Let a passkey sign no more.
+    Revoke {
+        /// The person.
+        name: String,
+        /// Id of the credential, as show prints it.
+        credential: String,
+        /// Why, in words; it is scrubbed and sealed.
+        #[arg(long)]
+        reason: String,
     },
 }
 

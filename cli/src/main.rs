@@ -78,7 +78,8 @@ fn works_alone(command: &Command) -> bool {
         Command::Replay(args) => args.offline,
         Command::Scrub(_)
         | Command::Completions { .. }
-        | Command::Policy(args::PolicyCommand::Check { .. }) => true,
+        | Command::Policy(args::PolicyCommand::Check { .. })
+        | Command::Approvals(args::ApprovalsCommand::Verify { .. }) => true,
         _ => false,
     }
 }

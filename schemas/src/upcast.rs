@@ -44,8 +44,8 @@ upcast!(
 );
 
 upcast!(
-    /// Version 1 could not be granted: it said neither who wants the action nor how many people
-    /// must approve, and the policies of its time asked one.
+    /// Version 1 cannot be granted: it says neither who wants the action nor how many people must
+    /// approve.
     (ApprovalRequestedV1, ApprovalRequestedV1Ref) => (ApprovalRequested, ApprovalRequestedRef), |old| {
         action: old.action,
         target_id: old.target_id,
@@ -59,7 +59,7 @@ upcast!(
         department: Default::default(),
         asset: Default::default(),
         rule: Default::default(),
-        people_needed: 1,
+        people_needed: 0,
     }
 );
 

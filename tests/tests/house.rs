@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("sovereign-schemas", 1),
     ("sovereign-effects", 2),
     ("sovereign-aggregates", 3),
+    ("sovereign-approval-proof", 4),
     ("sovereign-guard", 3),
     ("sovereign-servers", 3),
     ("sovereign-event-store", 4),

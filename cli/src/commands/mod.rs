@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod approvals;
+mod approvals_verify;
 pub(crate) mod approvers;
 pub(crate) mod dead_letters;
 pub(crate) mod down;
