@@ -63,6 +63,8 @@ pub(super) async fn start(
     let config::Config {
         departments,
         programs,
+        // a worker reads them itself
+        processes: _,
     } = config::load(config_path.as_deref())?;
     let kafka_properties = properties(args.kafka_properties.as_deref())?;
     let metrics = metrics_recorder().map_err(internal)?;
