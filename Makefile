@@ -49,6 +49,7 @@ test external kills: export RUST_TEST_THREADS ?= 4
 
 # every test has PostgreSQL and Kafka; the one that crashes PostgreSQL has it for itself
 test: build
+	@tools/prerequisites test
 	@$(WITH_SERVERS) cargo test --workspace --locked --test crash
 	@$(CLASSES) && $(WITH_SERVERS) tools/test-suites
 	@$(CLASSES) && cargo test --workspace --locked --test kills

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sovereign_aggregates::approval::{ApprovalCommand, Expire};
+use sovereign_aggregates::approval::{self, ApprovalCommand, Expire};
 use sovereign_aggregates::{AnyCommand, AnyEvent};
 use sovereign_schemas::events::ApprovalEvent;
 use sovereign_schemas::{CommandContext, Timestamp, Uuid};
@@ -45,11 +45,12 @@ impl Expiries {
                 self.by_id.insert(id.clone(), e.expires_at);
                 self.by_time.insert((e.expires_at, id), requested);
             }
-            ApprovalEvent::ApprovalDenied(_) | ApprovalEvent::ApprovalExpired(_) => {
+            event if approval::has_ended(event) => {
                 if let Some(expires_at) = self.by_id.remove(&id) {
                     self.by_time.remove(&(expires_at, id));
                 }
             }
+            _ => {}
         }
     }
 

@@ -4,16 +4,19 @@ use futures::FutureExt as _;
 use serde_json::Value;
 use sovereign_schemas::avro::{DecodeError, EventGroup, TextsToJson};
 use sovereign_schemas::events::{
-    AgentEvent, AgentEventRef, ApprovalEvent, ApprovalEventRef, ImportedEvent, ImportedEventRef,
-    PolicyEvent, PolicyEventRef, TradeEvent, TradeEventRef,
+    AgentEvent, AgentEventRef, ApprovalEvent, ApprovalEventRef, ApproverEvent, ApproverEventRef,
+    ImportedEvent, ImportedEventRef, JobEvent, JobEventRef, PolicyEvent, PolicyEventRef,
+    TradeEvent, TradeEventRef,
 };
 use sovereign_schemas::{
     AggregateType, DepartmentId, ErrorCode, EventType, Problem, RawText, RecordedEvent, Text,
 };
 
 use crate::agent::{Agent, AgentCommand};
-use crate::approval::{Approval, ApprovalCommand};
+use crate::approval::{self, Approval, ApprovalCommand};
+use crate::approver::{Approver, ApproverCommand};
 use crate::imported::{Imported, ImportedCommand};
+use crate::job::{Job, JobCommand};
 use crate::policy::{Adopted, PolicyCommand};
 use crate::trade::{Trade, TradeCommand};
 use crate::{Decision, Refusal};
@@ -31,6 +34,10 @@ pub enum AnyCommand<T = Text> {
     Imported(ImportedCommand),
     /// To the policy.
     Policy(PolicyCommand),
+    /// To an approver.
+    Approver(ApproverCommand<T>),
+    /// To a job.
+    Job(JobCommand<T>),
 }
 
 impl AnyCommand<RawText> {
@@ -52,6 +59,8 @@ impl AnyCommand<RawText> {
             AggregateType::Approval => Self::Approval(ApprovalCommand::parse(command, data)?),
             AggregateType::Imported => return Err(ImportedCommand::parse(command)),
             AggregateType::Policy => Self::Policy(PolicyCommand::parse(command, data)?),
+            AggregateType::Approver => Self::Approver(ApproverCommand::parse(command, data)?),
+            AggregateType::Job => Self::Job(JobCommand::parse(command, data)?),
         })
     }
 }
@@ -66,17 +75,9 @@ impl<T> AnyCommand<T> {
             Self::Approval(_) => AggregateType::Approval,
             Self::Imported(_) => AggregateType::Imported,
             Self::Policy(_) => AggregateType::Policy,
+            Self::Approver(_) => AggregateType::Approver,
+            Self::Job(_) => AggregateType::Job,
         }
-    }
-
-    /// Whether it is decided by the policy that holds, which then has to be in the decision.
-    #[must_use]
-    pub const fn needs_policy(&self) -> bool {
-        matches!(
-            self,
-            Self::Trade(TradeCommand::Authorize(_) | TradeCommand::ApplyPolicy(_))
-                | Self::Approval(ApprovalCommand::Request(_))
-        )
     }
 
     /// Its name, as callers write it.
@@ -88,6 +89,8 @@ impl<T> AnyCommand<T> {
             Self::Approval(c) => c.name(),
             Self::Imported(c) => c.name(),
             Self::Policy(c) => c.name(),
+            Self::Approver(c) => c.name(),
+            Self::Job(c) => c.name(),
         }
     }
 
@@ -96,11 +99,11 @@ impl<T> AnyCommand<T> {
     pub const fn default_department(&self) -> DepartmentId {
         match self {
             Self::Agent(AgentCommand::ObserveMarket(_)) => DepartmentId::HUNTER,
-            Self::Agent(_) => DepartmentId::ORCHESTRATOR,
+            Self::Agent(_) | Self::Job(_) => DepartmentId::ORCHESTRATOR,
             Self::Trade(TradeCommand::GiveVerdict(_)) => DepartmentId::AUDITOR,
             Self::Trade(TradeCommand::Conclude(_)) => DepartmentId::HISTORIAN,
             Self::Trade(_) => DepartmentId::TRADER,
-            Self::Approval(_) | Self::Policy(_) => DepartmentId::GUARDIAN,
+            Self::Approval(_) | Self::Policy(_) | Self::Approver(_) => DepartmentId::GUARDIAN,
             Self::Imported(_) => DepartmentId::HISTORIAN,
         }
     }
@@ -116,7 +119,17 @@ impl<T> AnyCommand<T> {
             Self::Approval(c) => AnyCommand::Approval(c.try_map_text(f)?),
             Self::Imported(c) => AnyCommand::Imported(c),
             Self::Policy(c) => AnyCommand::Policy(c),
+            Self::Approver(c) => AnyCommand::Approver(c.try_map_text(f)?),
+            Self::Job(c) => AnyCommand::Job(c.try_map_text(f)?),
         })
+    }
+
+    /// Where the guard puts what tells whether the command's one text equals another.
+    pub const fn likeness_mut(&mut self) -> Option<&mut Vec<u8>> {
+        match self {
+            Self::Agent(c) => c.likeness_mut(),
+            _ => None,
+        }
     }
 
     /// Every short string that is not free text, with its field: they travel unsealed, so the
@@ -129,6 +142,8 @@ impl<T> AnyCommand<T> {
             Self::Approval(c) => c.identifiers(),
             Self::Imported(_) => vec![],
             Self::Policy(c) => c.identifiers(),
+            Self::Approver(c) => c.identifiers(),
+            Self::Job(c) => c.identifiers(),
         }
     }
 }
@@ -146,6 +161,10 @@ pub enum AnyEvent {
     Imported(ImportedEvent),
     /// Of the policy.
     Policy(PolicyEvent),
+    /// Of an approver.
+    Approver(ApproverEvent),
+    /// Of a job.
+    Job(JobEvent),
 }
 
 impl AnyEvent {
@@ -166,6 +185,8 @@ impl AnyEvent {
             AggregateType::Approval => Self::Approval(event.decode()?),
             AggregateType::Imported => Self::Imported(event.decode()?),
             AggregateType::Policy => Self::Policy(event.decode()?),
+            AggregateType::Approver => Self::Approver(event.decode()?),
+            AggregateType::Job => Self::Job(event.decode()?),
         })
     }
 
@@ -178,6 +199,8 @@ impl AnyEvent {
             Self::Approval(e) => EventGroup::event_type(e),
             Self::Imported(e) => EventGroup::event_type(e),
             Self::Policy(e) => EventGroup::event_type(e),
+            Self::Approver(e) => EventGroup::event_type(e),
+            Self::Job(e) => EventGroup::event_type(e),
         }
     }
 
@@ -189,6 +212,8 @@ impl AnyEvent {
             Self::Approval(e) => e.encode(out),
             Self::Imported(e) => e.encode(out),
             Self::Policy(e) => e.encode(out),
+            Self::Approver(e) => e.encode(out),
+            Self::Job(e) => e.encode(out),
         }
     }
 
@@ -201,27 +226,38 @@ impl AnyEvent {
             Self::Approval(e) => e.json(texts),
             Self::Imported(e) => e.json(texts),
             Self::Policy(e) => e.json(texts),
+            Self::Approver(e) => e.json(texts),
+            Self::Job(e) => e.json(texts),
         }
     }
 
-    /// For an event that records a refusal (an illegal transition): what its caller is told.
-    /// Such a command's outcome is "refused", with the position of this event.
+    /// For an event that records a refusal (an illegal transition, an approval that counts for
+    /// nothing): what its caller is told. Such a command's outcome is "refused", with the position
+    /// of this event.
     #[must_use]
     pub fn recorded_refusal(&self) -> Option<Refusal> {
-        let Self::Agent(AgentEvent::TransitionRefused(e)) = self else {
-            return None;
+        let e = match self {
+            Self::Agent(AgentEvent::TransitionRefused(e)) => e,
+            Self::Approval(ApprovalEvent::ApprovalAttemptRefused(e)) => {
+                let code = ErrorCode::from_text(&e.code);
+                return Some(Refusal::new(code, approval::told(code)));
+            }
+            _ => return None,
         };
         let expected: Vec<&str> = crate::agent::machine::successors(e.from)
             .iter()
             .map(|s| s.as_str())
             .collect();
-        let message = if expected.contains(&e.to.as_str()) {
-            format!(
-                "{} needs a clearance: no trade of this agent is authorized",
-                e.to
-            )
-        } else {
-            format!("no transition from {} to {}", e.from, e.to)
+        let (from, to) = (e.from, e.to);
+        let message = match e.cause.as_str() {
+            "definition" => format!("the agent's definition has no transition from {from} to {to}"),
+            "thought" => format!("{to} needs a thought since the agent moved last"),
+            "task" => format!("{to} needs work that was started"),
+            "stopped" => "the engine stopped the agent; somebody else has to let it out".to_owned(),
+            _ if expected.contains(&to.as_str()) => {
+                format!("{to} needs a clearance: no trade of this agent is authorized")
+            }
+            _ => format!("no transition from {from} to {to}"),
         };
         Some(
             Problem::new(ErrorCode::IllegalTransition, message)
@@ -250,6 +286,10 @@ pub enum AnyState {
     Imported(Imported),
     /// The policy's.
     Policy(Adopted),
+    /// An approver's.
+    Approver(Approver),
+    /// A job's.
+    Job(Job),
 }
 
 /// Runs `handle` of a cqrs-es aggregate. It never awaits anything but its sink's own mutex, so one
@@ -283,6 +323,8 @@ impl AnyState {
             AggregateType::Approval => Self::Approval(Approval::default()),
             AggregateType::Imported => Self::Imported(Imported::default()),
             AggregateType::Policy => Self::Policy(Adopted::default()),
+            AggregateType::Approver => Self::Approver(Approver::default()),
+            AggregateType::Job => Self::Job(Job::default()),
         }
     }
 
@@ -295,6 +337,8 @@ impl AnyState {
             Self::Approval(_) => AggregateType::Approval,
             Self::Imported(_) => AggregateType::Imported,
             Self::Policy(_) => AggregateType::Policy,
+            Self::Approver(_) => AggregateType::Approver,
+            Self::Job(_) => AggregateType::Job,
         }
     }
 
@@ -334,6 +378,16 @@ impl AnyState {
                     .map(AnyEvent::Policy)
                     .collect())
             }
+            (Self::Approver(state), AnyCommand::Approver(command)) => {
+                Ok(run(state, command, decision)?
+                    .into_iter()
+                    .map(AnyEvent::Approver)
+                    .collect())
+            }
+            (Self::Job(state), AnyCommand::Job(command)) => Ok(run(state, command, decision)?
+                .into_iter()
+                .map(AnyEvent::Job)
+                .collect()),
             _ => Err(Refusal::new(
                 ErrorCode::Internal,
                 "command and aggregate do not match",
@@ -353,7 +407,7 @@ impl AnyState {
             &event.payload,
         )?;
         if let Self::Trade(trade) = self {
-            trade.proposed_in(header.department);
+            trade.note_proposal(header, &event.payload);
         }
         Ok(())
     }
@@ -386,6 +440,12 @@ impl AnyState {
             Self::Policy(state) => {
                 state.evolve_borrowed(&PolicyEventRef::decode(event_type, version, payload)?);
             }
+            Self::Approver(state) => {
+                state.evolve_borrowed(&ApproverEventRef::decode(event_type, version, payload)?);
+            }
+            Self::Job(state) => {
+                state.evolve_borrowed(&JobEventRef::decode(event_type, version, payload)?);
+            }
         }
         Ok(())
     }
@@ -408,6 +468,8 @@ impl AnyState {
             Self::Approval(state) => serde_json::to_writer(&mut *out, state),
             Self::Imported(state) => serde_json::to_writer(&mut *out, state),
             Self::Policy(state) => serde_json::to_writer(&mut *out, state),
+            Self::Approver(state) => serde_json::to_writer(&mut *out, state),
+            Self::Job(state) => serde_json::to_writer(&mut *out, state),
         };
         // these structs hold only strings, numbers and maps with string keys: it cannot fail
         if put.is_err() {

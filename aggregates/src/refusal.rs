@@ -4,6 +4,8 @@ use sovereign_schemas::{
     AggregateId, DepartmentId, Departments, ErrorCode, Identifier, Problem, Timestamp,
 };
 
+use crate::approval::Approval;
+use crate::approver::Approver;
 use crate::policy::Policy;
 
 /// What an aggregate may know besides its own state: it ends up in the event's header, or is the
@@ -20,15 +22,23 @@ pub struct Decision {
     pub department: DepartmentId,
     /// All departments.
     pub departments: Arc<Departments>,
-    /// The policy that holds, for commands that are decided by it ([`crate::AnyCommand::needs_policy`]).
+    /// The policy that holds, for commands that read it ([`crate::AnyCommand::reads`]).
     pub policy: Arc<Policy>,
+    /// Whoever asks, as an approver, for commands that read it.
+    pub approver: Arc<Approver>,
+    /// The approval that the command rests on, for commands that read it.
+    pub approval: Arc<Approval>,
+    /// Its id.
+    pub approval_id: Option<String>,
 }
 
 static DEPARTMENTS: LazyLock<Arc<Departments>> = LazyLock::new(Arc::default);
+static NO_APPROVER: LazyLock<Arc<Approver>> = LazyLock::new(Arc::default);
+static NO_APPROVAL: LazyLock<Arc<Approval>> = LazyLock::new(Arc::default);
 
 impl Decision {
-    /// A decision in the department of traders, with the default departments and the built-in
-    /// policy.
+    /// A decision in the department of traders, with the default departments, the built-in policy,
+    /// and no passkey or approval anywhere.
     #[must_use]
     pub fn new(aggregate_id: AggregateId, at: Timestamp, actor: Identifier) -> Self {
         Self {
@@ -38,6 +48,9 @@ impl Decision {
             department: DepartmentId::TRADER,
             departments: Arc::clone(&DEPARTMENTS),
             policy: Policy::built_in(),
+            approver: Arc::clone(&NO_APPROVER),
+            approval: Arc::clone(&NO_APPROVAL),
+            approval_id: None,
         }
     }
 

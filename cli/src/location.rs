@@ -16,11 +16,20 @@ pub(crate) struct EngineState {
     pub(crate) started_at: Timestamp,
     /// Base URL of the HTTP API.
     pub(crate) console: String,
+    /// Where people approve, in a browser.
+    #[serde(default)]
+    pub(crate) page: String,
     pub(crate) database: String,
     pub(crate) keys_database: String,
     /// `database` under the role of the API.
     #[serde(default)]
     pub(crate) api_database: String,
+    /// `database` under the role of workers.
+    #[serde(default)]
+    pub(crate) worker_database: String,
+    /// `keys_database` under the role of workers.
+    #[serde(default)]
+    pub(crate) worker_keys_database: String,
     pub(crate) brokers: String,
     /// librdkafka properties for TLS and SASL.
     pub(crate) kafka_properties: std::collections::BTreeMap<String, String>,

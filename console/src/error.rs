@@ -1,6 +1,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use sovereign_passkeys::RelyingPartyError;
 use sovereign_schemas::{ErrorCode, Problem};
 
 /// Why the console cannot start or go on.
@@ -26,6 +27,14 @@ pub enum ConsoleError {
         /// The system's answer.
         source: io::Error,
     },
+    /// User: pages there could not use passkeys.
+    #[error("the public URL cannot be used: {reason}")]
+    PublicUrl {
+        /// As given.
+        url: String,
+        /// Why not.
+        reason: RelyingPartyError,
+    },
     /// User: an option out of range.
     #[error("{option} must be at least 1")]
     Option {
@@ -43,9 +52,10 @@ impl ConsoleError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::PortTaken { .. } => ErrorCode::PortTaken,
-            Self::NotLoopback { .. } | Self::Bind { .. } | Self::Option { .. } => {
-                ErrorCode::InvalidConfig
-            }
+            Self::NotLoopback { .. }
+            | Self::Bind { .. }
+            | Self::PublicUrl { .. }
+            | Self::Option { .. } => ErrorCode::InvalidConfig,
             Self::MetricsRecorder => ErrorCode::Internal,
         }
     }
@@ -62,6 +72,10 @@ impl ConsoleError {
                 .expected("a loopback address, such as 127.0.0.1")
                 .remedy("listen on a loopback address, or allow others explicitly"),
             Self::Bind { addr, .. } => problem.field("listen").found(addr.to_string()),
+            Self::PublicUrl { url, .. } => problem
+                .field("public_url")
+                .found(url)
+                .expected("https and a host name, such as https://approvals.example.com"),
             Self::Option { option } => problem.field(*option),
             Self::MetricsRecorder => problem,
         }

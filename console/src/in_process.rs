@@ -7,8 +7,12 @@ use bytes::Bytes;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 
+use crate::http::place::Place;
 use crate::http::state::Shared;
 use crate::{ConsoleOptions, Services, router};
+
+/// As if it listened there.
+const PORT: u16 = 4_000;
 
 /// The console without a socket, for tests and fuzzing: the same routes under the same guards, as
 /// a loopback listener has them.
@@ -29,11 +33,16 @@ pub struct InProcessAnswer {
 }
 
 impl InProcess {
-    /// Builds the routes over `services`.
+    /// Builds the routes over `services`, with pages at `localhost`.
+    ///
+    /// # Panics
+    /// Never: `localhost` with a port is an origin.
     #[must_use]
     pub fn new(options: ConsoleOptions, services: Services) -> Self {
-        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let shared = Shared::new(options, services, local);
+        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+        #[allow(clippy::expect_used)]
+        let place = Place::new(None, local).expect("localhost can have passkeys");
+        let shared = Shared::new(options, services, local, place);
         Self {
             app: TowerToHyperService::new(router(&shared)),
         }

@@ -1,4 +1,4 @@
-//! HTTP: health, metrics, commands, the schema registry API.
+//! HTTP: health, metrics, commands, approvals with their pages, the schema registry API.
 //!
 //! The console knows no ledger, broker or view: [`Services`] holds what it calls, as traits that
 //! the binary wires. Every failure is `application/problem+json` with a stable code, except under
@@ -22,6 +22,7 @@ mod http;
 mod in_process;
 mod metrics;
 mod options;
+mod pages;
 mod registry;
 mod router;
 mod routes;
@@ -36,8 +37,9 @@ pub use metrics::{MetricsHandle, metrics_recorder};
 pub use options::ConsoleOptions;
 pub use registry::store::{Mode, SchemaStore, SchemaStoreError, SchemaVersion};
 pub use services::{
-    CommandGate, DigestSource, EventFilter, EventSource, Health, HealthSource, PartHealth,
-    RowSource, Rows, Services, ShutdownTrigger, StatusSource, TaskStarter, Texts, ViewAdmin,
+    ApprovalSource, ApprovalTerms, CommandGate, DigestSource, EventFilter, EventSource, Health,
+    HealthSource, JobService, PartHealth, PasskeyRow, RowSource, Rows, Services, ShutdownTrigger,
+    StatusSource, TaskStarter, Texts, ViewAdmin,
 };
 pub use token::{TOKEN_BYTES_MIN, Token};
 

@@ -19,6 +19,10 @@ pub struct ConsoleOptions {
     /// Names, without port, by which the console may be called besides `localhost` and its own
     /// address. Others are refused, so that a web page cannot reach it by rebinding its name.
     pub allowed_hosts: Vec<String>,
+    /// Where browsers reach the pages, such as `https://approvals.example.com`: through a proxy with
+    /// TLS that passes `Host` on. Passkeys belong to its host name. Without it that is `localhost`
+    /// with the console's port, which only a browser on this machine can use.
+    pub public_url: Option<String>,
     /// Of the owner of the data folder, who may do everything.
     pub token: Token,
     /// Whether writing to the schema registry needs the token even on a loopback address. Off by
@@ -56,6 +60,9 @@ pub struct ConsoleOptions {
     pub request_timeout_ms: u64,
     /// Milliseconds until a request's head must be there, also on a connection kept open.
     pub header_timeout_ms: u64,
+    /// Seconds that somebody may take to make a passkey after the options were asked for, and to
+    /// sign an approval.
+    pub ceremony_timeout_s: u64,
     /// Milliseconds for what runs when the console is stopped.
     pub drain_timeout_ms: u64,
 }
@@ -68,6 +75,7 @@ impl ConsoleOptions {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             allow_non_loopback: false,
             allowed_hosts: Vec::new(),
+            public_url: None,
             token,
             registry_writes_need_token: false,
             body_bytes_max: 2 << 20,
@@ -88,6 +96,7 @@ impl ConsoleOptions {
             connections_max: 512,
             request_timeout_ms: 30_000,
             header_timeout_ms: 30_000,
+            ceremony_timeout_s: 5 * 60,
             drain_timeout_ms: 5_000,
         }
     }

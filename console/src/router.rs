@@ -10,6 +10,7 @@ use crate::api::table;
 use crate::http::problem::HttpProblem;
 use crate::http::state::Shared;
 use crate::http::{headers, host, shield, uniform};
+use crate::pages;
 use crate::registry;
 
 /// All routes under all their guards, from the outside in: headers, panics, host, then by route
@@ -35,6 +36,7 @@ pub(crate) fn router(shared: &Shared) -> Router {
         .layer(timed);
     routes
         .merge(registry)
+        .merge(pages::router())
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_route)
         .layer(DefaultBodyLimit::max(shared.options.body_bytes_max))

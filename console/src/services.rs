@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
 use sovereign_schemas::{
-    AggregateType, DepartmentId, Departments, Outcome, Position, Problem, RecordedEvent, Tail,
-    Timestamp,
+    AggregateType, DepartmentId, Departments, Digest, Outcome, Position, Problem, RecordedEvent,
+    Tail, Timestamp,
 };
 
 use crate::{MetricsHandle, SchemaStore, TokenBook};
@@ -132,6 +132,52 @@ pub trait DigestSource: Send + Sync {
     async fn digest(&self) -> Result<Value, Problem>;
 }
 
+/// Jobs and their queues.
+#[async_trait]
+pub trait JobService: Send + Sync {
+    /// Submits a job, a JSON object as the client sent it; answers with its id.
+    ///
+    /// # Errors
+    /// What is wrong with it, or why it cannot be taken.
+    async fn submit(&self, wanted: Value, actor: &str) -> Result<Value, Problem>;
+
+    /// A page of jobs behind a position; `all` includes those that ended.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    async fn list(&self, after: u64, limit: u32, all: bool) -> Result<Value, Problem>;
+
+    /// One job with what became of each effect.
+    ///
+    /// # Errors
+    /// `not-found` if there is no such job.
+    async fn show(&self, id: &str) -> Result<Value, Problem>;
+
+    /// Sends a command to a job; answers with the job as it is then.
+    ///
+    /// # Errors
+    /// Why it may not happen.
+    async fn command(
+        &self,
+        id: &str,
+        command: &str,
+        data: Value,
+        actor: &str,
+    ) -> Result<Value, Problem>;
+
+    /// The queues with what is in them.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    async fn queues(&self) -> Result<Value, Problem>;
+
+    /// Pauses a queue in the name of somebody, or lets it go on; answers with all queues.
+    ///
+    /// # Errors
+    /// `not-found` if there is no such queue.
+    async fn pause(&self, queue: &str, by: Option<&str>) -> Result<Value, Problem>;
+}
+
 /// Commands on views.
 #[async_trait]
 pub trait ViewAdmin: Send + Sync {
@@ -220,6 +266,61 @@ pub struct Rows {
     pub next: Option<String>,
 }
 
+/// What an approver signs, as far as it is known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApprovalTerms {
+    /// SHA-256 of the exact action.
+    pub action_digest: Digest,
+    /// Version of the policy that asked.
+    pub policy_version: i32,
+    /// Last moment for an answer.
+    pub expires_at: Timestamp,
+}
+
+/// A passkey, as a view has it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct PasskeyRow {
+    /// Base64url, as browsers write it.
+    pub credential_id: String,
+    /// Whose it is.
+    pub approver: String,
+    /// Host name of the pages that can use it.
+    pub rp_id: String,
+    /// Where it was made.
+    pub origin: String,
+    /// How its owner calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Since when.
+    pub enrolled_at: Timestamp,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// Approvals, and who can give them.
+#[async_trait]
+pub trait ApprovalSource: Send + Sync {
+    /// What an approver signs.
+    ///
+    /// # Errors
+    /// `not-found` if there is no such approval; if the view cannot be read.
+    async fn terms(&self, id: &str) -> Result<ApprovalTerms, Problem>;
+
+    /// One object: `approval` (its row), `action` (the event that proposed what the digest stands
+    /// for), `action_digest` (SHA-256 of that event's payload, computed now) with `action_matches`,
+    /// and `target` (how what waits stands now); all but the first are null where they are not known.
+    ///
+    /// # Errors
+    /// `not-found` if there is no such approval; if ledger or view cannot be read.
+    async fn details(&self, id: &str, texts: Texts) -> Result<Value, Problem>;
+
+    /// All passkeys of a person, revoked ones included, by age.
+    ///
+    /// # Errors
+    /// If the view cannot be read.
+    async fn passkeys(&self, approver: &str) -> Result<Vec<PasskeyRow>, Problem>;
+}
+
 /// The views, for reading.
 #[async_trait]
 pub trait RowSource: Send + Sync {
@@ -273,8 +374,12 @@ pub struct Services {
     pub views: Arc<dyn ViewAdmin>,
     /// `/api/v1/events`.
     pub events: Arc<dyn EventSource>,
+    /// `/api/v1/jobs`, `/api/v1/queues`.
+    pub jobs: Arc<dyn JobService>,
     /// `/api/v1/agents`, `/api/v1/approvals`.
     pub rows: Arc<dyn RowSource>,
+    /// `/api/v1/approvals` in detail, `/api/v1/approvers`.
+    pub approvals: Arc<dyn ApprovalSource>,
     /// Who may call, besides the owner of the data folder.
     pub tokens: Arc<TokenBook>,
     /// `/api/shutdown`.

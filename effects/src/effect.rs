@@ -393,7 +393,7 @@ mod tests {
         )
         .unwrap();
         let programs = Programs::parse(
-            "[programs.safe]\npath = \"/bin/a\"\nrepeatable = true\n[programs.once]\npath = \"/bin/b\"\n",
+            "[processes.safe]\npath = \"/bin/a\"\nrepeatable = true\n[processes.once]\npath = \"/bin/b\"\n",
         )
         .unwrap();
         let repeatable = |effect: Value| {

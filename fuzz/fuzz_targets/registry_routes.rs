@@ -10,9 +10,10 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use sovereign_console::{
-    CommandGate, ConsoleOptions, DigestSource, EventFilter, EventSource, Health, HealthSource,
-    InProcess, RowSource, Rows, SchemaStore, Services, ShutdownTrigger, StatusSource, TaskStarter,
-    Texts, Token, TokenBook, TokenRecord, TokenStore, ViewAdmin, metrics_recorder,
+    ApprovalSource, ApprovalTerms, CommandGate, ConsoleOptions, DigestSource, EventFilter,
+    EventSource, Health, HealthSource, InProcess, PasskeyRow, RowSource, Rows, SchemaStore,
+    Services, ShutdownTrigger, StatusSource, TaskStarter, Texts, Token, TokenBook, TokenRecord,
+    TokenStore, ViewAdmin, metrics_recorder,
 };
 use sovereign_guard::access::CredentialKey;
 use sovereign_schemas::{
@@ -82,6 +83,7 @@ async fn services(schemas: Arc<schemas::MemoryStore>) -> Services {
         views: nothing.clone(),
         events: nothing.clone(),
         rows: nothing.clone(),
+        approvals: nothing.clone(),
         tokens: Arc::new(tokens.expect("nothing to read")),
         shutdown: nothing,
         schemas,
@@ -198,6 +200,21 @@ impl RowSource for Nothing {
     }
 
     async fn approval(&self, _: &str) -> Result<Value, Problem> {
+        no()
+    }
+}
+
+#[async_trait]
+impl ApprovalSource for Nothing {
+    async fn terms(&self, _: &str) -> Result<ApprovalTerms, Problem> {
+        no()
+    }
+
+    async fn details(&self, _: &str, _: Texts) -> Result<Value, Problem> {
+        no()
+    }
+
+    async fn passkeys(&self, _: &str) -> Result<Vec<PasskeyRow>, Problem> {
         no()
     }
 }

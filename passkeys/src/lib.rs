@@ -30,8 +30,9 @@ mod client;
 mod key;
 mod party;
 mod registration;
-#[cfg(test)]
-mod soft;
+#[cfg(any(test, feature = "soft"))]
+#[allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+pub mod soft;
 mod terms;
 #[cfg(test)]
 mod tests;

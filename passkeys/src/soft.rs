@@ -7,30 +7,42 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPa
 
 use crate::{Algorithm, Assertion, Challenge, Registration};
 
+#[derive(Debug)]
 enum Keys {
     P256(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
 }
 
-pub(crate) struct Soft {
+/// A passkey, with the browser in front of it. Whatever a field says is what it claims, true or
+/// not.
+#[derive(Debug)]
+pub struct Soft {
     keys: Keys,
-    pub(crate) id: Vec<u8>,
-    pub(crate) party_id: String,
-    pub(crate) origin: String,
-    pub(crate) flags: u8,
-    pub(crate) sign_count: u32,
+    /// Id of the credential.
+    pub id: Vec<u8>,
+    /// For whom it signs.
+    pub party_id: String,
+    /// The page that asks.
+    pub origin: String,
+    /// User present 1, user verified 4, backup eligible 8, backed up 16.
+    pub flags: u8,
+    /// Counter.
+    pub sign_count: u32,
     /// Put behind the other fields of client data.
-    pub(crate) client_data_more: String,
+    pub client_data_more: String,
 }
 
-pub(crate) fn cbor(value: &Value) -> Vec<u8> {
+/// Encodes CBOR.
+pub fn cbor(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     ciborium::into_writer(value, &mut out).unwrap();
     out
 }
 
 impl Soft {
-    pub(crate) fn new(algorithm: Algorithm) -> Self {
+    /// A passkey on `http://localhost:4000`, with a new key.
+    #[must_use]
+    pub fn new(algorithm: Algorithm) -> Self {
         let random = SystemRandom::new();
         let keys = match algorithm {
             Algorithm::Es256 => {
@@ -55,7 +67,9 @@ impl Soft {
         }
     }
 
-    pub(crate) fn cose(&self) -> Vec<u8> {
+    /// Its public key.
+    #[must_use]
+    pub fn cose(&self) -> Vec<u8> {
         let entry = |label: i64, value: Value| (Value::from(label), value);
         let entries = match &self.keys {
             Keys::P256(pair) => {
@@ -86,7 +100,9 @@ impl Soft {
         .into_bytes()
     }
 
-    pub(crate) fn authenticator_data(&self, with_key: bool) -> Vec<u8> {
+    /// What it would sign.
+    #[must_use]
+    pub fn authenticator_data(&self, with_key: bool) -> Vec<u8> {
         let mut data = digest(&SHA256, self.party_id.as_bytes()).as_ref().to_vec();
         data.push(self.flags | if with_key { 1 << 6 } else { 0 });
         data.extend_from_slice(&self.sign_count.to_be_bytes());
@@ -99,11 +115,9 @@ impl Soft {
         data
     }
 
-    pub(crate) fn attestation(
-        format: &str,
-        statement: Vec<(Value, Value)>,
-        data: Vec<u8>,
-    ) -> Vec<u8> {
+    /// An attestation object.
+    #[must_use]
+    pub fn attestation(format: &str, statement: Vec<(Value, Value)>, data: Vec<u8>) -> Vec<u8> {
         cbor(&Value::Map(vec![
             ("fmt".into(), format.into()),
             ("attStmt".into(), Value::Map(statement)),
@@ -111,7 +125,9 @@ impl Soft {
         ]))
     }
 
-    pub(crate) fn register(&self, challenge: &Challenge) -> Registration {
+    /// A new passkey, as a browser gives it.
+    #[must_use]
+    pub fn register(&self, challenge: &Challenge) -> Registration {
         let data = self.authenticator_data(true);
         Registration {
             client_data: self.client_data("webauthn.create", challenge).into(),
@@ -119,7 +135,9 @@ impl Soft {
         }
     }
 
-    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+    /// Signs anything.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         match &self.keys {
             Keys::P256(pair) => {
                 let signature = pair.sign(&SystemRandom::new(), message).unwrap();
@@ -129,7 +147,9 @@ impl Soft {
         }
     }
 
-    pub(crate) fn assert_with(&self, client_data: Vec<u8>, data: Vec<u8>) -> Assertion {
+    /// An assertion over these parts, whatever they are.
+    #[must_use]
+    pub fn assert_with(&self, client_data: Vec<u8>, data: Vec<u8>) -> Assertion {
         let mut message = data.clone();
         message.extend_from_slice(digest(&SHA256, &client_data).as_ref());
         Assertion {
@@ -140,12 +160,16 @@ impl Soft {
         }
     }
 
-    pub(crate) fn assert(&self, challenge: &Challenge) -> Assertion {
+    /// An assertion over this challenge.
+    #[must_use]
+    pub fn assert(&self, challenge: &Challenge) -> Assertion {
         let client_data = self.client_data("webauthn.get", challenge);
         self.assert_with(client_data, self.authenticator_data(false))
     }
 
-    pub(crate) fn assert_as(&self, kind: &str, challenge: &Challenge) -> Assertion {
+    /// The same of another type of ceremony.
+    #[must_use]
+    pub fn assert_as(&self, kind: &str, challenge: &Challenge) -> Assertion {
         let client_data = self.client_data(kind, challenge);
         self.assert_with(client_data, self.authenticator_data(false))
     }

@@ -36,13 +36,14 @@ pub use projector::{
     ViewsOptions, run_view,
 };
 pub use reader::{
-    ApprovalsFilter, Listing, Page, TradeTotals, TradesFilter, ViewsReader, ViewsSnapshot,
+    ApprovalsFilter, Listing, Page, PasskeysFilter, TradeTotals, TradesFilter, ViewsReader,
+    ViewsSnapshot,
 };
 pub(crate) use set::Definition;
 pub use set::ViewSet;
 pub use store::{Build, Switched, ViewsStore};
 pub use view::{FoldError, View};
 pub use views::{
-    AgentRow, Agents, ApprovalRow, ApprovalStatus, Approvals, DepartmentRow, Departments, TradeRow,
-    TradeStatus, Trades, VIEW_NAMES,
+    AgentRow, Agents, ApprovalRow, ApprovalStatus, Approvals, DepartmentRow, Departments,
+    PasskeyRow, Passkeys, TradeRow, TradeStatus, Trades, VIEW_NAMES,
 };

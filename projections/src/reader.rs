@@ -13,7 +13,7 @@ use crate::store::{self, Build};
 use crate::table::{Field, Statement, Stored, select_list, select_list_of};
 use crate::{
     AgentRow, Agents, ApprovalRow, ApprovalStatus, Approvals, DepartmentRow, Departments,
-    ProjectionError, TradeRow, TradeStatus, Trades, View,
+    PasskeyRow, Passkeys, ProjectionError, TradeRow, TradeStatus, Trades, View,
 };
 
 /// Connections that readers share.
@@ -64,6 +64,17 @@ pub struct TradesFilter {
 pub struct ApprovalsFilter {
     /// Only in this status.
     pub status: Option<ApprovalStatus>,
+    /// Which part of the list.
+    pub page: Page,
+}
+
+/// Which passkeys.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PasskeysFilter {
+    /// Only of this person.
+    pub approver: Option<String>,
+    /// Also those that were revoked.
+    pub revoked: bool,
     /// Which part of the list.
     pub page: Page,
 }
@@ -189,6 +200,17 @@ impl ViewsReader {
         Ok(listing.rows.into_iter().next())
     }
 
+    /// Passkeys.
+    ///
+    /// # Errors
+    /// As [`ViewsSnapshot::passkeys`].
+    pub async fn passkeys(
+        &self,
+        of: &PasskeysFilter,
+    ) -> Result<Listing<PasskeyRow>, ProjectionError> {
+        self.snapshot().await?.passkeys(of).await
+    }
+
     /// Departments.
     ///
     /// # Errors
@@ -214,6 +236,7 @@ impl ViewsReader {
             Trades::NAME => snapshot.verify::<Trades>(log).await,
             Approvals::NAME => snapshot.verify::<Approvals>(log).await,
             Departments::NAME => snapshot.verify::<Departments>(log).await,
+            Passkeys::NAME => snapshot.verify::<Passkeys>(log).await,
             other => Err(ProjectionError::UnknownView(other.to_owned()).into()),
         }
     }
@@ -277,6 +300,28 @@ impl ViewsSnapshot {
         let after = of.page.after.clone();
         self.list::<Approvals>(sql, of.page.limit(), |q| q.bind(status).bind(after))
             .await
+    }
+
+    /// Passkeys, by person and credential.
+    ///
+    /// # Errors
+    /// As [`Self::agents`].
+    pub async fn passkeys(
+        &mut self,
+        of: &PasskeysFilter,
+    ) -> Result<Listing<PasskeyRow>, ProjectionError> {
+        let sql = "WHERE ($1::text IS NULL OR approver = $1) \
+                   AND ($2 OR revoked_at IS NULL) \
+                   AND ($3::text IS NULL OR passkey_id > $3) ORDER BY passkey_id LIMIT $4";
+        let PasskeysFilter {
+            approver,
+            revoked,
+            page,
+        } = of.clone();
+        self.list::<Passkeys>(sql, page.limit(), |q| {
+            q.bind(approver).bind(revoked).bind(page.after)
+        })
+        .await
     }
 
     /// Departments, by number; all of them.

@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use crate::projector::{StartBuild, start_build};
 use crate::table::{Stored, ddl};
-use crate::{Agents, Approvals, Departments, ProjectionError, Trades, View};
+use crate::{Agents, Approvals, Departments, Passkeys, ProjectionError, Trades, View};
 
 /// One view in the version that this program knows: enough to make its table and to run it.
 #[derive(Clone, Copy)]
@@ -38,6 +38,7 @@ impl ViewSet {
             .with::<Trades>()
             .with::<Approvals>()
             .with::<Departments>()
+            .with::<Passkeys>()
     }
 
     /// With one view more, or in another version. Its table comes from its row, declared by

@@ -35,7 +35,7 @@ pub enum FoldError {
 
 /// A pure fold of events into rows. The same events give the same rows, in any batches (I5, I6).
 ///
-/// Each event touches at most one row, which its header alone names; so the rows that a batch
+/// Each event touches at most one row, which the event alone names; so the rows that a batch
 /// needs are known before it is folded, and are fetched in one go.
 pub trait View: Send + Sync + 'static {
     /// Name, as in tables, metrics and health.
@@ -47,8 +47,10 @@ pub trait View: Send + Sync + 'static {
     /// A row, every column of it.
     type Row: Clone + PartialEq + Debug + serde::Serialize + Send + Sync;
 
-    /// Which row an event touches; `None` if it means nothing to this view.
-    fn key(header: &EventHeader) -> Option<Self::Key>;
+    /// Which row an event touches; `None` if it means nothing to this view. Most views ask the
+    /// header only; one that has to look into a payload and cannot read it names any row, and
+    /// fails in [`Self::fold`].
+    fn key(event: &RecordedEvent) -> Option<Self::Key>;
 
     /// The key of a row.
     fn row_key(row: &Self::Row) -> Self::Key;
@@ -93,7 +95,7 @@ impl<V: View> Batch<V> {
         let mut slots = Vec::new();
         let mut places = Vec::with_capacity(events.len());
         for event in events {
-            let Some(key) = V::key(&event.header) else {
+            let Some(key) = V::key(event) else {
                 places.push(None);
                 continue;
             };

@@ -32,6 +32,12 @@ pub struct Digests {
     /// Of the policy; none if none was adopted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Digest>,
+    /// Of all approvers; none if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approver: Option<Digest>,
+    /// Of all jobs; none if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<Digest>,
     /// Of everything.
     pub all: Digest,
 }
@@ -121,6 +127,8 @@ pub(crate) fn combine(mut aggregates: Vec<AggregateDigest>) -> Digests {
         approval: of_type(AggregateType::Approval),
         imported: later(AggregateType::Imported),
         policy: later(AggregateType::Policy),
+        approver: later(AggregateType::Approver),
+        job: later(AggregateType::Job),
         all: Digest::of(&[&all]),
     }
 }

@@ -47,7 +47,11 @@ fn touch(state: &AnyState) -> u64 {
     match state {
         AnyState::Agent(agent) => agent.thoughts ^ agent.observed.len() as u64,
         AnyState::Trade(trade) => trade.status as u64,
-        AnyState::Approval(_) | AnyState::Imported(_) | AnyState::Policy(_) => 0,
+        AnyState::Approval(_)
+        | AnyState::Imported(_)
+        | AnyState::Policy(_)
+        | AnyState::Approver(_) => 0,
+        AnyState::Job(job) => job.effects.len() as u64,
     }
 }
 

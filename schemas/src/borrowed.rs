@@ -6,7 +6,7 @@ use crate::avro::{DecodeError, Reader, Wire};
 use crate::{Date, Decimal, Digest, Text, Timestamp, Uuid};
 
 /// Bytes that are UTF-8, still where they were decoded from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Utf8<'a>(&'a [u8]);
 
 impl<'a> Utf8<'a> {

@@ -66,6 +66,10 @@ codes! {
     InvalidUsage = "invalid-usage", 2, "see the command's --help";
     /// A configuration file that cannot be used.
     InvalidConfig = "invalid-config", 2, "correct the setting that is named";
+    /// A program that acts as an agent failed again and again.
+    ProgramFailed = "program-failed", 1, "read logs/program-NAME.log in the data folder, correct the program, and start the engine again";
+    /// A definition of an agent that cannot be used.
+    InvalidDefinition = "invalid-definition", 2, "correct the field that is named; a definition can only narrow the machine";
     /// A policy that cannot be used.
     InvalidPolicy = "invalid-policy", 2, "correct the line that is named";
     /// A table that is not one of events.
@@ -82,6 +86,40 @@ codes! {
     WrongState = "wrong-state", 4, "look at the aggregate's events with sovereign log --aggregate, then decide";
     /// An amount that needs a human.
     ApprovalRequired = "approval-required", 4, "have the request approved first";
+    /// A signature over another action, approval, policy or expiry.
+    ApprovalTermsMismatch = "approval-terms-mismatch", 4, "open the approval again and sign what it shows now";
+    /// An assertion that was used before.
+    ApprovalReplayed = "approval-replayed", 4, "sign anew; one assertion counts once";
+    /// An answer that comes too late.
+    ApprovalExpired = "approval-expired", 4, "propose the action again, then answer within the time that the policy gives";
+    /// Another policy holds than the one that asked.
+    PolicyChanged = "policy-changed", 4, "propose the action again, so that the policy that holds now decides on it";
+    /// Somebody approves what he asked for.
+    SelfApproval = "self-approval", 4, "let another person approve";
+    /// Somebody whom the policy does not name.
+    NotApprover = "not-approver", 4, "let an approver whom the policy names answer, or adopt a policy that names this person";
+    /// More than a person may approve.
+    ApproverLimit = "approver-limit", 4, "let an approver with a higher limit answer";
+    /// The same person or passkey twice.
+    AlreadyApproved = "already-approved", 4, "let another person approve as well";
+    /// A passkey that is not this person's.
+    PasskeyUnknown = "passkey-unknown", 4, "use an enrolled passkey; sovereign approvers show lists them";
+    /// A passkey that was revoked.
+    PasskeyRevoked = "passkey-revoked", 4, "use another passkey, or enrol a new one";
+    /// A passkey whose counter went back.
+    PasskeyCloned = "passkey-cloned", 4, "revoke the passkey and enrol a new one: a copy of it may be in use";
+    /// A page of somebody else.
+    WrongOrigin = "wrong-origin", 4, "approve on the page on which the passkey was enrolled; if you did, somebody else's page tried to use your passkey";
+    /// A passkey that signed for another relying party.
+    WrongRelyingParty = "wrong-relying-party", 4, "use the passkey that was enrolled for this engine's page";
+    /// The authenticator did not check who it is.
+    UserNotVerified = "user-not-verified", 4, "unlock the passkey by PIN or biometrics";
+    /// A signature that is not the passkey's.
+    InvalidSignature = "invalid-signature", 4, "sign anew; if it happens again, somebody changes what you send";
+    /// An assertion that cannot be read.
+    InvalidAssertion = "invalid-assertion", 4, "send what navigator.credentials.get gave, unchanged";
+    /// A registration of a passkey that proves nothing.
+    InvalidRegistration = "invalid-registration", 4, "send what navigator.credentials.create gave, unchanged, with the challenge that was asked for";
     /// Numbers that contradict each other.
     AmountMismatch = "amount-mismatch", 4, "make amount equal quantity times price, rounded up to the cent";
     /// Too early.
@@ -92,12 +130,22 @@ codes! {
     Forbidden = "forbidden", 4, "use a token whose role has the right; docs/API.md lists roles and rights";
     /// A page that cannot show that the request is its own.
     CsrfFailed = "csrf-failed", 4, "send the session's csrf_token in the header x-csrf-token";
+    /// An answer to a challenge that nobody waits for.
+    ChallengeUnknown = "challenge-unknown", 4, "ask for new options, and answer them once, within five minutes";
     /// A key that stands for another command.
     IdempotencyKeyReused = "idempotency-key-reused", 4, "use a new key for another command, or send the first one unchanged";
     /// More than an actor may ask for in this time.
     RateLimited = "rate-limited", 6, "wait for the time that is named, then send less at once";
     /// A reader that does not keep up.
     TooSlow = "too-slow", 6, "connect again with the last position that was read, and read faster or filter";
+    /// A job waits for itself, or for one that does not exist.
+    JobDependency = "job-dependency", 2, "let a job wait only for jobs that were submitted before it";
+    /// Another worker has taken the job over.
+    StaleAttempt = "stale-attempt", 1, "nothing: the worker drops the job, and the other goes on";
+    /// A job that goes on although it is to be aborted.
+    JobAborting = "job-aborting", 1, "nothing: its worker undoes what can be undone and ends it";
+    /// Nobody knows whether an effect happened.
+    EffectInDoubt = "effect-in-doubt", 4, "find out at the target, then sovereign jobs resolve JOB INDEX --done or --not-done";
     /// The aggregate has moved on.
     VersionConflict = "version-conflict", 1, "read the aggregate again and decide anew";
     /// The engine has too much to do just now.
@@ -185,7 +233,7 @@ codes! {
     /// A secret that is not there.
     SecretMissing = "secret-missing", 2, "put the secret into its file or environment variable; docs/EFFECTS.md says which";
     /// A program that failed.
-    ProgramFailed = "program-failed", 1, "look at the program's own log, then resolve it";
+    ProcessFailed = "process-failed", 1, "look at the program's own log, then resolve it";
     /// Work that was called off after it had begun.
     CalledOff = "called-off", 1, "find out at the target whether it happened, then resolve it";
     /// A run over the past that wants what did not happen.
@@ -196,6 +244,15 @@ codes! {
     NoMockAnswer = "no-mock-answer", 1, "add an answer for the effect to the script";
     /// A bug.
     Internal = "internal", 1, "report it with the log lines around it";
+}
+
+impl ErrorCode {
+    /// The code with this name; [`Self::Internal`] for one that this build does not know.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        let known = Self::ALL.iter().copied().find(|c| c.as_str() == text);
+        known.unwrap_or(Self::Internal)
+    }
 }
 
 impl fmt::Display for ErrorCode {
@@ -213,8 +270,7 @@ impl serde::Serialize for ErrorCode {
 impl<'de> serde::Deserialize<'de> for ErrorCode {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        let known = Self::ALL.iter().copied().find(|c| c.as_str() == text);
-        Ok(known.unwrap_or(Self::Internal))
+        Ok(Self::from_text(&text))
     }
 }
 

@@ -30,6 +30,10 @@ pub enum AggregateType {
     Imported,
     /// The policy that says when humans are asked.
     Policy,
+    /// A person who approves, with the passkeys that sign for him.
+    Approver,
+    /// Work that a worker does.
+    Job,
 }
 
 impl AggregateType {
@@ -40,6 +44,8 @@ impl AggregateType {
         Self::Approval,
         Self::Imported,
         Self::Policy,
+        Self::Approver,
+        Self::Job,
     ];
 
     /// As it stands in headers.
@@ -51,6 +57,8 @@ impl AggregateType {
             Self::Approval => "approval",
             Self::Imported => "imported",
             Self::Policy => "policy",
+            Self::Approver => "approver",
+            Self::Job => "job",
         }
     }
 }
@@ -73,7 +81,8 @@ impl FromStr for AggregateType {
                 Problem::new(ErrorCode::UnknownAggregate, "no such aggregate type")
                     .field("aggregate")
                     .found(text)
-                    .expected("agent, trade, approval, imported or policy")
+                    .expected("agent, trade, approval, imported, policy or approver")
+                    .expected("agent, trade, approval, imported, policy or job")
             })
     }
 }

@@ -1,11 +1,12 @@
 //! What tests with real servers share: servers that a test owns, so that it can kill, stop and
-//! starve them, the certificates that they show, and random numbers from a seed.
+//! starve them, the certificates that they show, packages of others, and random numbers from a seed.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 pub mod certificates;
 pub mod owned;
+pub mod packages;
 pub mod rng;
 
 /// The repository: cargo runs a test in the folder of its package. A path that was compiled in

@@ -5,15 +5,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::hash_map::DefaultHasher;
 use std::fs;
-use std::hash::{Hash as _, Hasher as _};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
+use sovereign_tests::packages::{Done, FETCH_LIMIT_S, bash, needs, node_packages, packages};
 use sovereign_tests::root;
 
 /// Bars of each of two shares that go into the market file, and how many before them are left out:
@@ -22,7 +21,6 @@ const BARS: usize = 70;
 const BARS_BEFORE: usize = 60;
 /// What a script that hangs is given.
 const SCRIPT_LIMIT_S: u32 = 120;
-const PACKAGES_LIMIT_S: u32 = 400;
 
 /// Stops the engine and removes its folder when its standard input ends, which also happens when
 /// this process is killed.
@@ -58,69 +56,6 @@ fn block(name: &str) -> String {
     format!("{content}\n")
 }
 
-#[derive(Debug)]
-struct Done {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-fn bash(folder: &Path, script: &str, limit_s: u32, environment: &[(&str, &Path)]) -> Done {
-    let mut command = Command::new("timeout");
-    command
-        .args(["--kill-after=5", &limit_s.to_string()])
-        .args(["bash", "-eu", "-o", "pipefail", "-c", script])
-        .current_dir(folder)
-        .envs(environment.iter().copied())
-        .stdin(Stdio::null());
-    for name in ["DATA", "DATABASE", "KEYS_DATABASE", "BROKERS", "REGISTRY"] {
-        command.env_remove(format!("SOVEREIGN_{name}"));
-    }
-    let output = command.output().unwrap();
-    Done {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
-}
-
-/// Fetches packages once: `script` fills a new folder, named by the content of `pins`.
-fn packages(kind: &str, pins: &[&str], fill: impl Fn(&Path) -> Done) -> PathBuf {
-    let mut hasher = DefaultHasher::new();
-    for pin in pins {
-        fs::read(root().join(pin)).unwrap().hash(&mut hasher);
-    }
-    let cache = sovereign_servers::default_cache().join("clients");
-    let ready = cache.join(format!("{kind}-{:016x}", hasher.finish()));
-    if ready.exists() {
-        return ready;
-    }
-    let partial = cache.join(format!("{kind}-{}.partial", std::process::id()));
-    fs::create_dir_all(&partial).unwrap();
-    symlink(root().join("tests"), partial.join("tests")).unwrap();
-    let done = fill(&partial);
-    if done.code != Some(0) {
-        let _ = fs::remove_dir_all(&partial);
-        panic!(
-            "packages for {kind} cannot be fetched: {} {}",
-            done.stdout, done.stderr
-        );
-    }
-    if fs::rename(&partial, &ready).is_err() {
-        // another test was faster
-        fs::remove_dir_all(&partial).unwrap();
-    }
-    ready
-}
-
-fn needs(program: &str, remedy: &str) {
-    let found = Command::new(program).arg("--version").output();
-    assert!(
-        found.is_ok_and(|output| output.status.success()),
-        "{program} is missing, which this test needs; install it with: {remedy}"
-    );
-}
-
 fn python_packages() -> PathBuf {
     needs(
         "python3",
@@ -129,22 +64,8 @@ fn python_packages() -> PathBuf {
     packages(
         "python",
         &["tests/clients/python/requirements.txt"],
-        |folder| bash(folder, &block("python-install"), PACKAGES_LIMIT_S, &[]),
+        |folder| bash(folder, &block("python-install"), FETCH_LIMIT_S, &[]),
     )
-}
-
-fn node_packages() -> PathBuf {
-    needs("node", "sudo apt-get install -y nodejs npm");
-    needs("npm", "sudo apt-get install -y npm");
-    let pins = [
-        "tests/clients/node/package.json",
-        "tests/clients/node/package-lock.json",
-    ];
-    packages("node", &pins, |folder| {
-        let script = "cp tests/clients/node/package*.json tests/clients/node/.npmrc .
-                      npm ci --ignore-scripts --no-audit --no-fund --silent";
-        bash(folder, script, PACKAGES_LIMIT_S, &[])
-    })
 }
 
 /// A folder that looks to the README's blocks like a clone after `make up`.
@@ -268,7 +189,7 @@ fn json_lines(text: &str) -> Vec<Value> {
 #[test]
 fn stock_clients_and_the_blocks_of_the_readme_work_as_printed() {
     let python = python_packages();
-    let node = node_packages();
+    let node = node_packages("node");
     let clone = Clone::with_engine(&python);
     sending(&clone);
     python_commands(&clone);

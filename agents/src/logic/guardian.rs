@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use sovereign_aggregates::AnyEvent;
 use sovereign_aggregates::agent::{AgentCommand, ClearExecution};
-use sovereign_aggregates::approval::{ApprovalCommand, Request};
-use sovereign_aggregates::trade::{ApplyPolicy, Cancel, EXECUTE, TradeCommand};
+use sovereign_aggregates::approval::{self, ApprovalCommand, Request};
+use sovereign_aggregates::trade::{ApplyPolicy, Authorize, Cancel, EXECUTE, TradeCommand};
 use sovereign_schemas::events::{ApprovalEvent, TradeEvent, Verdict};
 use sovereign_schemas::{AggregateId, Decimal, DepartmentId, Digest, Identifier};
 
@@ -31,6 +31,9 @@ struct Intent {
     agent_id: AggregateId,
     amount: Decimal,
     currency: Identifier,
+    instrument: Identifier,
+    /// Whose topic carries the proposal.
+    department: DepartmentId,
     /// SHA-256 of the proposal's payload as recorded.
     digest: Digest,
     held: bool,
@@ -41,6 +44,8 @@ fn proposed(seen: &Seen, e: &sovereign_schemas::events::TradeProposed) -> Option
         agent_id: e.agent_id.parse().ok()?,
         amount: e.amount,
         currency: e.currency.parse().ok()?,
+        instrument: e.instrument.parse().ok()?,
+        department: seen.header().department,
         digest: Digest::of(&[&seen.recorded.payload]),
         held: false,
     })
@@ -52,21 +57,31 @@ pub fn step(state: &mut State, seen: &Seen) -> Vec<Reaction> {
     match &seen.event {
         AnyEvent::Trade(event) => trade(state, seen, event, &mut out),
         AnyEvent::Approval(event) => {
-            let reason = match event {
-                ApprovalEvent::ApprovalRequested(_) => return vec![],
-                ApprovalEvent::ApprovalDenied(_) => "approval_denied",
-                ApprovalEvent::ApprovalExpired(_) => "approval_expired",
-            };
+            if !approval::has_ended(event) {
+                return vec![];
+            }
             if let Some(id) = state.waiting.remove(seen.aggregate_id()) {
-                out.trade(
-                    &id,
+                let cancel = |reason| {
                     TradeCommand::Cancel(Cancel {
                         reason: code(reason),
+                    })
+                };
+                let command = match event {
+                    // the trade looks at the approval itself, and takes it only once
+                    ApprovalEvent::ApprovalGranted(_) => TradeCommand::Authorize(Authorize {
+                        approval_id: seen.aggregate_id().parse().ok(),
                     }),
-                );
+                    ApprovalEvent::ApprovalDenied(_) => cancel("approval_denied"),
+                    _ => cancel("approval_expired"),
+                };
+                out.trade(&id, command);
             }
         }
-        AnyEvent::Agent(_) | AnyEvent::Imported(_) | AnyEvent::Policy(_) => {}
+        AnyEvent::Agent(_)
+        | AnyEvent::Imported(_)
+        | AnyEvent::Policy(_)
+        | AnyEvent::Approver(_)
+        | AnyEvent::Job(_) => {}
     }
     out.done()
 }
@@ -103,8 +118,11 @@ fn trade(state: &mut State, seen: &Seen, event: &TradeEvent, out: &mut Reactions
                 action_digest: intent.digest,
                 amount: intent.amount,
                 currency: intent.currency.clone(),
+                on_behalf_of: Some(intent.agent_id.clone()),
+                department: Some(intent.department),
+                asset: Some(intent.instrument.clone()),
             };
-            out.approval(&approval_id, ApprovalCommand::Request(request));
+            out.approval(&approval_id, ApprovalCommand::Request(Box::new(request)));
         }
         TradeEvent::TradeAuthorized(e) => {
             // what was held meanwhile left VERIFYING long ago: its agent is not cleared

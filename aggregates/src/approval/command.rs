@@ -1,8 +1,9 @@
 use serde::Deserialize;
 use serde_json::Value;
+use sovereign_passkeys::Assertion;
 use sovereign_schemas::events::ApprovalEvent;
 use sovereign_schemas::{
-    AggregateId, Decimal, Digest, ErrorCode, Identifier, Problem, RawText, Text,
+    AggregateId, Decimal, DepartmentId, Digest, ErrorCode, Identifier, Problem, RawText, Text,
 };
 
 use crate::parse;
@@ -10,8 +11,10 @@ use crate::parse;
 /// What can be asked of an approval. `T` is [`RawText`] before the guard and [`Text`] after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApprovalCommand<T = Text> {
-    /// Ask a human.
-    Request(Request),
+    /// Ask people.
+    Request(Box<Request>),
+    /// Say yes, with a passkey.
+    Give(Box<Give>),
     /// Say no.
     Deny(Deny<T>),
     /// Note that nobody answered in time.
@@ -34,6 +37,23 @@ pub struct Request {
     pub amount: Decimal,
     /// Currency of the amount.
     pub currency: Identifier,
+    /// Who wants it, if it is another one than who asks; neither may approve it.
+    #[serde(default)]
+    pub on_behalf_of: Option<AggregateId>,
+    /// The department whose action it is; that of the command if left out.
+    #[serde(default)]
+    pub department: Option<DepartmentId>,
+    /// What the action is about, as policies name it; nothing if left out.
+    #[serde(default)]
+    pub asset: Option<Identifier>,
+}
+
+/// Data of [`ApprovalCommand::Give`]. Who gives it is the command's actor.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Give {
+    /// What the passkey signed.
+    pub assertion: Assertion,
 }
 
 /// Data of [`ApprovalCommand::Deny`].
@@ -51,11 +71,12 @@ pub struct Expire {}
 
 impl ApprovalCommand<RawText> {
     /// The commands by name.
-    pub const NAMES: &'static str = "request, deny, expire";
+    pub const NAMES: &'static str = "request, give, deny, expire";
 
     pub(crate) fn parse(command: &str, data: Value) -> Result<Self, Problem> {
         Ok(match command {
-            "request" => Self::Request(parse::data(data)?),
+            "request" => Self::Request(Box::new(parse::data(data)?)),
+            "give" => Self::Give(Box::new(parse::data(data)?)),
             "deny" => Self::Deny(parse::data(data)?),
             "expire" => Self::Expire(parse::data(data)?),
             other => {
@@ -75,6 +96,7 @@ impl<T> ApprovalCommand<T> {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Request(_) => "request",
+            Self::Give(_) => "give",
             Self::Deny(_) => "deny",
             Self::Expire(_) => "expire",
             Self::Recorded(_) => "recorded",
@@ -87,6 +109,7 @@ impl<T> ApprovalCommand<T> {
     ) -> Result<ApprovalCommand<U>, E> {
         Ok(match self {
             Self::Request(c) => ApprovalCommand::Request(c),
+            Self::Give(c) => ApprovalCommand::Give(c),
             Self::Deny(c) => ApprovalCommand::Deny(Deny {
                 reason: f(c.reason)?,
             }),
@@ -97,12 +120,19 @@ impl<T> ApprovalCommand<T> {
 
     pub(crate) fn identifiers(&self) -> Vec<(&'static str, &str)> {
         match self {
-            Self::Request(c) => vec![
-                ("data.action", c.action.as_str()),
-                ("data.target_id", c.target_id.as_str()),
-                ("data.currency", c.currency.as_str()),
-            ],
-            Self::Deny(_) | Self::Expire(_) | Self::Recorded(_) => vec![],
+            Self::Request(c) => {
+                let mut all = vec![
+                    ("data.action", c.action.as_str()),
+                    ("data.target_id", c.target_id.as_str()),
+                    ("data.currency", c.currency.as_str()),
+                ];
+                let who = c.on_behalf_of.as_ref();
+                all.extend(who.map(|id| ("data.on_behalf_of", id.as_str())));
+                all.extend(c.asset.as_ref().map(|a| ("data.asset", a.as_str())));
+                all
+            }
+            // nothing of an assertion is kept that its passkey has not signed
+            Self::Give(_) | Self::Deny(_) | Self::Expire(_) | Self::Recorded(_) => vec![],
         }
     }
 }

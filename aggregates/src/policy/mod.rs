@@ -87,6 +87,15 @@ pub struct Action<'a> {
     pub amount: Decimal,
 }
 
+/// What a policy says about an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// The rule that applies; none if this build cannot read the policy.
+    pub rule: Option<&'a Identifier>,
+    /// How many people must approve; 0 if it is automatic.
+    pub people: u8,
+}
+
 impl Rule {
     fn applies_to(&self, action: &Action<'_>) -> bool {
         let fits = |wanted: &Option<Identifier>, found: &str| {
@@ -147,6 +156,24 @@ impl Policy {
         Digest::of(&[self.text.as_bytes()])
     }
 
+    /// How many people must approve this, and the rule that says so.
+    #[must_use]
+    pub fn asks(&self, action: &Action<'_>) -> Asked<'_> {
+        let Some(rule) = self.rules.iter().find(|rule| rule.applies_to(action)) else {
+            // the last of those that can be read is for everything
+            return Asked {
+                rule: None,
+                people: u8::MAX,
+            };
+        };
+        let over = |tier: &&Tier| action.amount > tier.above;
+        let tier = rule.tiers.iter().rev().find(over);
+        Asked {
+            rule: Some(&rule.name),
+            people: tier.map_or(0, |tier| tier.people),
+        }
+    }
+
     /// How many people must approve this; 0 if it is automatic.
     ///
     /// # Examples
@@ -164,16 +191,13 @@ impl Policy {
     /// ```
     #[must_use]
     pub fn people_for(&self, action: &Action<'_>) -> u8 {
-        let Some(rule) = self.rules.iter().find(|rule| rule.applies_to(action)) else {
-            // the last of those that can be read is for everything
-            return u8::MAX;
-        };
-        let over = |tier: &&Tier| action.amount > tier.above;
-        rule.tiers
-            .iter()
-            .rev()
-            .find(over)
-            .map_or(0, |tier| tier.people)
+        self.asks(action).people
+    }
+
+    /// Whether this person may say yes to anything: everybody may where no approver is named.
+    #[must_use]
+    pub fn names(&self, approver: &str) -> bool {
+        !self.closed && (self.approvers.is_empty() || self.approvers.contains_key(approver))
     }
 
     /// Whether this person may say yes to this amount: everybody may where no approver is named.

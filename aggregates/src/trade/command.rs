@@ -16,7 +16,7 @@ pub enum TradeCommand<T = Text> {
     GiveVerdict(GiveVerdict<T>),
     /// Let it wait for a human.
     Hold(Hold),
-    /// Allow it, if the policy asks nobody.
+    /// Allow it, if the policy asks nobody, or if those whom it asks have approved.
     Authorize(Authorize),
     /// Allow it, or let it wait for a human, as the policy says.
     ApplyPolicy(ApplyPolicy),
@@ -87,7 +87,11 @@ pub struct Hold {
 /// Data of [`TradeCommand::Authorize`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Authorize {}
+pub struct Authorize {
+    /// The approval that a held trade waits for; the one that belongs to it if left out.
+    #[serde(default)]
+    pub approval_id: Option<AggregateId>,
+}
 
 /// Data of [`TradeCommand::ApplyPolicy`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -217,7 +221,13 @@ impl<T> TradeCommand<T> {
             }
             Self::GiveVerdict(c) => vec![("data.rule", c.rule.as_str())],
             Self::Hold(c) => vec![("data.approval_id", c.approval_id.as_str())],
-            Self::Authorize(_) | Self::ApplyPolicy(_) | Self::Recorded(_) => vec![],
+            Self::Authorize(c) => {
+                let id = c.approval_id.as_ref();
+                id.map(|id| ("data.approval_id", id.as_str()))
+                    .into_iter()
+                    .collect()
+            }
+            Self::ApplyPolicy(_) | Self::Recorded(_) => vec![],
             Self::Fill(c) => vec![("data.order_id", c.order_id.as_str())],
             Self::Cancel(c) => vec![("data.reason", c.reason.as_str())],
             Self::Conclude(c) => vec![("data.exit_trade_id", c.exit_trade_id.as_str())],

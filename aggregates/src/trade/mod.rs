@@ -1,6 +1,7 @@
 //! A trade: from intent through verdict and authorization to its fill and result.
 
 mod command;
+mod held;
 
 use cqrs_es::Aggregate;
 use cqrs_es::event_sink::EventSink;
@@ -10,7 +11,10 @@ use sovereign_schemas::events::{
     Side, TradeAuthorized, TradeCancelled, TradeConcluded, TradeEvent, TradeEventRef, TradeFilled,
     TradeHeld, TradeProposed, Verdict, VerdictGiven,
 };
-use sovereign_schemas::{Decimal, DepartmentId, ErrorCode, Problem, Text, Timestamp};
+use sovereign_schemas::{
+    Decimal, DepartmentId, Digest, ErrorCode, EventHeader, EventType, Problem, Text, Timestamp,
+    avro,
+};
 
 use crate::policy::Action;
 use crate::{Decision, Refusal, approval};
@@ -59,10 +63,23 @@ pub struct Intent {
     /// What is traded. Not part of the canonical state, whose digests were noted without it.
     #[serde(skip)]
     pub instrument: Box<str>,
-    /// Whose topic carries the proposal; not known where events are folded without their headers,
-    /// and nothing is decided there. Not part of the canonical state either.
+    /// What is not known where events are folded without their headers, and nothing is decided
+    /// there. Not part of the canonical state either.
     #[serde(skip)]
-    pub department: Option<DepartmentId>,
+    pub proposal: Option<Box<Proposal>>,
+}
+
+/// The proposal as it was recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// Whose topic carries it.
+    pub department: DepartmentId,
+    /// SHA-256 of its payload: the exact action that an approval is about.
+    pub digest: Digest,
+    /// Who wants it.
+    pub agent_id: String,
+    /// Currency of the amount.
+    pub currency: String,
 }
 
 /// The action that an approval of a trade allows.
@@ -154,7 +171,10 @@ impl Trade {
                 }
                 .into()
             }
-            TradeCommand::Authorize(Authorize {}) => {
+            TradeCommand::Authorize(_) if self.status == TradeStatus::Held => {
+                self.authorize_held(intent, decision)?.into()
+            }
+            TradeCommand::Authorize(_) => {
                 self.must_be(&[TradeStatus::Green])?;
                 if Self::people(intent, decision) > 0 {
                     return Err(Refusal::new(
@@ -338,16 +358,34 @@ impl Trade {
         })
     }
 
-    /// Takes the department of the proposal from its header; later ones are not the proposal's.
-    pub(crate) fn proposed_in(&mut self, department: DepartmentId) {
+    /// Takes what only the header and the payload of the proposal say.
+    pub(crate) fn note_proposal(&mut self, header: &EventHeader, payload: &[u8]) {
+        if header.event_type != EventType::TradeProposed.as_str() {
+            return;
+        }
+        let (event_type, version) = (header.event_type.as_bytes(), header.event_version);
+        if let Ok(TradeEventRef::TradeProposed(e)) =
+            TradeEventRef::decode(event_type, version, payload)
+        {
+            self.proposed(Proposal {
+                department: header.department,
+                digest: Digest::of(&[payload]),
+                agent_id: e.agent_id.as_str().to_owned(),
+                currency: e.currency.as_str().to_owned(),
+            });
+        }
+    }
+
+    fn proposed(&mut self, proposal: Proposal) {
         if let Some(intent) = &mut self.intent {
-            intent.department.get_or_insert(department);
+            intent.proposal = Some(Box::new(proposal));
         }
     }
 
     /// How many people must approve; 0 if it is automatic.
     fn people(intent: &Intent, decision: &Decision) -> u8 {
-        let department = intent.department.unwrap_or(decision.department);
+        let proposal = intent.proposal.as_ref();
+        let department = proposal.map_or(decision.department, |p| p.department);
         decision.policy.people_for(&Action {
             department: decision.department_name(department),
             action: EXECUTE,
@@ -373,7 +411,7 @@ impl Trade {
                     opens: e.closes.is_none(),
                     decided_on: e.decided_on,
                     instrument: e.instrument.as_str().into(),
-                    department: None,
+                    proposal: None,
                 });
             }
             TradeEventRef::VerdictGiven(e) => {
@@ -414,9 +452,21 @@ impl Aggregate for Trade {
         sink: &EventSink<Self>,
     ) -> Result<(), Refusal> {
         for event in self.decide(command, decision)? {
+            let proposal = match &event {
+                // the ledger records these very bytes
+                TradeEvent::TradeProposed(e) => Some(Proposal {
+                    department: decision.department,
+                    digest: Digest::of(&[&avro::encode(e)]),
+                    agent_id: e.agent_id.clone(),
+                    currency: e.currency.clone(),
+                }),
+                _ => None,
+            };
             sink.write(event, self).await;
+            if let Some(proposal) = proposal {
+                self.proposed(proposal);
+            }
         }
-        self.proposed_in(decision.department);
         Ok(())
     }
 

@@ -154,7 +154,7 @@ fn view<V: View>(count: u64) -> u64 {
     let events = events();
     let mut rows: BTreeMap<V::Key, Option<V::Row>> = BTreeMap::new();
     for event in events.iter().take(count as usize) {
-        if let Some(key) = V::key(&event.header) {
+        if let Some(key) = V::key(event) {
             V::fold(rows.entry(key).or_default(), event).unwrap();
         }
     }

@@ -12,7 +12,7 @@ use apache_avro::types::Value;
 use apache_avro::{Reader, Schema};
 use sovereign_aggregates::AnyState;
 use sovereign_aggregates::agent::{Agent, Task};
-use sovereign_aggregates::approval::Approval;
+use sovereign_aggregates::approval::{Approval, Stage};
 use sovereign_aggregates::trade::{Execution, Intent, Trade, TradeStatus};
 use sovereign_replay::{Digests, digest_of_states};
 use sovereign_schemas::events::{AgentState, Side};
@@ -83,7 +83,7 @@ pub(super) fn fold(path: &Path) -> anyhow::Result<Digests> {
             AnyState::Agent(agent) => evolve_agent(agent, &header.event_type, event)?,
             AnyState::Trade(trade) => evolve_trade(trade, &header.event_type, event)?,
             AnyState::Approval(approval) => evolve_approval(approval, &header.event_type, event)?,
-            AnyState::Imported(_) | AnyState::Policy(_) => {
+            AnyState::Imported(_) | AnyState::Policy(_) | AnyState::Approver(_) => {
                 anyhow::bail!("the sample has neither imported aggregates nor a policy")
             }
         }
@@ -252,12 +252,12 @@ fn evolve_approval(
     event_type: &str,
     event: &Fields,
 ) -> anyhow::Result<()> {
-    *approval = match event_type {
-        "ApprovalRequested" => Approval::Waiting {
+    approval.stage = match event_type {
+        "ApprovalRequested" => Stage::Waiting {
             expires_at: Timestamp(number(event, "expires_at")?),
         },
-        "ApprovalDenied" => Approval::Denied,
-        "ApprovalExpired" => Approval::Expired,
+        "ApprovalDenied" => Stage::Denied,
+        "ApprovalExpired" => Stage::Expired,
         other => anyhow::bail!("{other} of an approval"),
     };
     Ok(())

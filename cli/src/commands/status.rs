@@ -64,6 +64,12 @@ fn print(status: &Value, healthy: bool, output: Output) -> Result<()> {
     for name in ["console", "brokers", "registry"] {
         output.line(format!("{name:10} {}", text(&status[name])))?;
     }
+    let approvals = &status["approvals"];
+    output.line(format!(
+        "approvals  {}, {} waiting",
+        text(&approvals["page"]),
+        text(&approvals["waiting"])
+    ))?;
     output.line(format!("database   {}", masked(&text(&status["database"]))))?;
     let waiting = ["open", "retrying"].map(|state| status["dead_letters"][state].as_u64());
     if let [Some(open), Some(retrying)] = waiting

@@ -164,7 +164,7 @@ async fn print(location: &Location, output: Output) -> Result<()> {
     let state = location.running()?;
     if output.json {
         return output.object(&json!({ "pid": state.pid, "console": state.console,
-            "brokers": state.brokers, "registry": state.registry, "data": location.folder }));
+            "approvals": { "page": state.page }, "brokers": state.brokers, "registry": state.registry, "data": location.folder }));
     }
     output.line(format!(
         "{} process {}, API {}, Kafka {}",
@@ -172,5 +172,6 @@ async fn print(location: &Location, output: Output) -> Result<()> {
         state.pid,
         state.console,
         state.brokers,
-    ))
+    ))?;
+    output.line(format!("approvals: {}", state.page))
 }

@@ -1,7 +1,8 @@
 use serde::Serialize;
 use serde_json::json;
 use sovereign_projections::{
-    ApprovalsFilter, Build, Listing, Page, Role, Switched, TradesFilter, ViewsReader, ViewsStore,
+    ApprovalsFilter, Build, Listing, Page, PasskeysFilter, Role, Switched, TradesFilter,
+    ViewsReader, ViewsStore,
 };
 
 use super::source::state;
@@ -56,6 +57,7 @@ pub(crate) const fn name(view: ViewName) -> &'static str {
         ViewName::Trades => "trades",
         ViewName::Approvals => "approvals",
         ViewName::Departments => "departments",
+        ViewName::Passkeys => "passkeys",
     }
 }
 
@@ -161,6 +163,15 @@ async fn show(location: &Location, output: Output, view: ViewName) -> Result<()>
             ViewName::Departments => {
                 let listing = snapshot.departments().await.map_err(|e| e.problem())?;
                 print(output, &listing, |row| row.department.to_string())?
+            }
+            ViewName::Passkeys => {
+                let filter = PasskeysFilter {
+                    revoked: true,
+                    page: page.clone(),
+                    ..PasskeysFilter::default()
+                };
+                let listing = snapshot.passkeys(&filter).await.map_err(|e| e.problem())?;
+                print(output, &listing, |row| row.passkey_id.clone())?
             }
         };
         if page.after.is_none() {

@@ -5,8 +5,10 @@ use std::sync::PoisonError;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use sovereign_agents::programs::ProgramState;
 use sovereign_console::{Health, HealthSource, PartHealth, StatusSource};
 use sovereign_kafka::RelayState;
+use sovereign_projections::ApprovalStatus;
 use sovereign_schemas::{ErrorCode, Problem};
 
 use super::parts::Parts;
@@ -121,6 +123,16 @@ impl Parts {
         Some(failed(bad.is_none(), None, detail.clone(), problem))
     }
 
+    /// Approvals that wait; none while the view cannot tell.
+    async fn waiting(&self) -> Option<i64> {
+        let counted = async {
+            let mut snapshot = self.view_rows.snapshot().await.ok()?;
+            let (_, counts) = snapshot.approval_counts().await.ok()?;
+            counts.get(ApprovalStatus::Waiting.as_str()).copied()
+        };
+        tokio::time::timeout(HEAD_WAIT, counted).await.ok()?
+    }
+
     fn agents_health(&self) -> PartHealth {
         let Some(agents) = self.agents.get() else {
             return PartHealth::failed(Problem::new(
@@ -133,6 +145,23 @@ impl Parts {
         let head = self.ledger.flushed().position.0;
         let lag = head.saturating_sub(health.position.0);
         failed(health.healthy, Some(lag), json!(health), problem)
+    }
+}
+
+impl Parts {
+    /// None without programs. One that was given up needs a person.
+    fn programs_health(&self) -> Option<PartHealth> {
+        let programs = self.programs.get()?.health();
+        if programs.is_empty() {
+            return None;
+        }
+        let bad = programs.iter().find(|p| p.state == ProgramState::GivenUp);
+        let problem = bad.map(|program| {
+            let fault = program.last_fault.unwrap_or_default();
+            let message = format!("program {} was given up: {fault}", program.name);
+            Problem::new(ErrorCode::ProgramFailed, message).field(program.name.as_str())
+        });
+        Some(failed(bad.is_none(), None, json!(programs), problem))
     }
 }
 
@@ -149,6 +178,9 @@ impl HealthSource for Parts {
         ]);
         if let Some(servers) = self.servers_health() {
             parts.insert("servers".to_owned(), servers);
+        }
+        if let Some(programs) = self.programs_health() {
+            parts.insert("programs".to_owned(), programs);
         }
         Health::of(self.ledger.flushed().position, parts)
     }
@@ -197,8 +229,10 @@ impl StatusSource for Parts {
             "relay": relay,
             "projections": part("views").map(|p| p.detail.clone()),
             "commands": part("commands").map(|p| p.detail.clone()),
+            "approvals": { "page": state.page, "waiting": self.waiting().await },
             "dead_letters": self.letters.get().and_then(super::letters::Letters::counts),
             "servers": part("servers").map(|p| p.detail.clone()),
+            "programs": part("programs").map(|p| p.detail.clone()),
             "agents": part("agents").map(|p| p.detail.clone()),
             "task": self.agents.get().map(sovereign_agents::RunnerHandle::progress),
             "problems": problems,

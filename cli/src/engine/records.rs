@@ -22,12 +22,22 @@ impl CommandHandler for Door {
                 return Answer::Outcome(outcome);
             }
         };
-        if matches!(raw.command, AnyCommand::Policy(_)) {
-            // a topic tells who may write to it, and not who did
-            let message = "the policy is not changed by records";
+        // a topic tells who may write to it, and not who did
+        let not_here = match raw.command {
+            AnyCommand::Policy(_) => Some((
+                "the policy is not changed by records",
+                "adopt it with sovereign policy adopt",
+            )),
+            AnyCommand::Approver(_) => Some((
+                "passkeys are not enrolled or revoked by records",
+                "enrol on the page of the engine; revoke with sovereign approvers revoke",
+            )),
+            _ => None,
+        };
+        if let Some((message, remedy)) = not_here {
             let problem = Problem::new(ErrorCode::Forbidden, message)
                 .field("aggregate")
-                .remedy("adopt it with sovereign policy adopt");
+                .remedy(remedy);
             let mut outcome = Outcome::failed(Status::Refused, problem);
             outcome.command_id = id;
             return Answer::Outcome(outcome);

@@ -23,7 +23,7 @@ pub(crate) mod needs {
             }
         )*};
     }
-    needs!(Read, Audit, Command, Decide, Operate, Administer);
+    needs!(Read, Audit, Command, Decide, Operate, Administer, Enrol);
 }
 
 /// Shows that the caller has the right `R`: it can only be made from a request of somebody who

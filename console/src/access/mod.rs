@@ -4,12 +4,14 @@
 //! signature, as [`May`] with the right as type: the table of routes takes no handler without.
 
 mod caller;
+mod ceremonies;
 mod may;
 mod role;
 mod sessions;
 mod tokens;
 
 pub(crate) use caller::{Caller, identify};
+pub(crate) use ceremonies::Ceremonies;
 pub(crate) use may::{Checks, May, Need, needs};
 pub(crate) use role::Right;
 pub use role::Role;

@@ -19,6 +19,8 @@ pub enum Role {
     Auditor,
     /// Everything, tokens and shutdown included.
     Admin,
+    /// Enrols one passkey, by an invitation; no token that somebody makes has it.
+    Invited,
 }
 
 /// One thing that a route needs.
@@ -36,12 +38,15 @@ pub(crate) enum Right {
     Decide,
     /// Start tasks, rebuild views.
     Operate,
-    /// Issue and revoke tokens, stop the engine.
+    /// Issue and revoke tokens, invite approvers, stop the engine.
     Administer,
+    /// Enrol a passkey for the person whom an invitation names. No role of a token has it: a token
+    /// that was stolen must not be able to make itself a passkey.
+    Enrol,
 }
 
 impl Role {
-    /// All, from the least.
+    /// All that a token can be made with, from the least.
     pub const ALL: &'static [Self] = &[
         Self::Viewer,
         Self::Operator,
@@ -59,16 +64,18 @@ impl Role {
             Self::Approver => "approver",
             Self::Auditor => "auditor",
             Self::Admin => "admin",
+            Self::Invited => "invited",
         }
     }
 
     pub(crate) const fn may(self, right: Right) -> bool {
         match right {
-            Right::Read => true,
+            Right::Read => !matches!(self, Self::Invited),
             Right::ReadTexts | Right::Audit => matches!(self, Self::Auditor | Self::Admin),
             Right::Command | Right::Operate => matches!(self, Self::Operator | Self::Admin),
             Right::Decide => matches!(self, Self::Approver | Self::Admin),
             Right::Administer => matches!(self, Self::Admin),
+            Right::Enrol => matches!(self, Self::Invited),
         }
     }
 }
@@ -103,6 +110,7 @@ impl Right {
         Self::Decide,
         Self::Operate,
         Self::Administer,
+        Self::Enrol,
     ];
 
     /// As written in the OpenAPI document and in refusals.
@@ -115,11 +123,15 @@ impl Right {
             Self::Decide => "decide",
             Self::Operate => "operate",
             Self::Administer => "administer",
+            Self::Enrol => "enrol",
         }
     }
 
     /// Those who have it, in words.
     pub(crate) fn roles(self) -> String {
+        if self == Self::Enrol {
+            return "an invitation".to_owned();
+        }
         let roles = Role::ALL.iter().filter(|role| role.may(self));
         roles
             .map(|role| role.as_str())
@@ -154,9 +166,14 @@ mod tests {
         for role in Role::ALL {
             assert!(role.may(Right::Read));
             assert_eq!(role.as_str().parse::<Role>(), Ok(*role));
-            let all = Right::ALL.iter().all(|right| role.may(*right));
+            let of_tokens = Right::ALL.iter().filter(|right| **right != Right::Enrol);
+            let all = of_tokens.clone().all(|right| role.may(*right));
             assert_eq!(all, *role == Role::Admin, "{role}");
+            assert!(!role.may(Right::Enrol), "{role}");
         }
+        let rights = Right::ALL.iter().filter(|right| Role::Invited.may(**right));
+        assert_eq!(rights.collect::<Vec<_>>(), [&Right::Enrol]);
         assert!("root".parse::<Role>().is_err());
+        assert!("invited".parse::<Role>().is_err(), "no token has it");
     }
 }

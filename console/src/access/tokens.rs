@@ -11,6 +11,8 @@ use super::Role;
 
 /// What a token begins with, so that scanners for secrets find it.
 const PREFIX: &str = "svt_";
+/// The same for an invitation.
+const INVITATION_PREFIX: &str = "svi_";
 /// Tokens that are kept, ended ones included.
 const TOKENS_MAX: usize = 1_000;
 /// Ended tokens are listed for so long.
@@ -40,10 +42,14 @@ pub struct TokenRecord {
 
 impl TokenRecord {
     pub(crate) fn ended(&self, now: Timestamp) -> Option<&'static str> {
-        if self.revoked_at.is_some() {
-            return Some("the token was revoked");
+        let invitation = self.role == Role::Invited;
+        match (self.revoked_at.is_some(), self.expires_at <= now) {
+            (true, _) if invitation => Some("the invitation was used or withdrawn"),
+            (true, _) => Some("the token was revoked"),
+            (false, true) if invitation => Some("the invitation has expired"),
+            (false, true) => Some("the token has expired"),
+            (false, false) => None,
         }
-        (self.expires_at <= now).then_some("the token has expired")
     }
 
     fn ended_at(&self) -> Timestamp {
@@ -176,7 +182,12 @@ impl TokenBook {
                     .remedy("revoke tokens that nobody uses"),
             );
         }
-        let secret = format!("{PREFIX}{}", random_hex()?);
+        let prefix = if wanted.role == Role::Invited {
+            INVITATION_PREFIX
+        } else {
+            PREFIX
+        };
+        let secret = format!("{prefix}{}", random_hex()?);
         let record = Arc::new(TokenRecord {
             id: Uuid::now_v7(),
             name: wanted.name,
@@ -193,6 +204,32 @@ impl TokenBook {
         drop(turn);
         tracing::info!(name = %record.name, role = %record.role, actor = %record.actor, "token issued");
         Ok((record, secret))
+    }
+
+    /// Ends this token, of which this is the only use. Of several that try at the same time one
+    /// succeeds.
+    pub(crate) async fn use_up(&self, id: Uuid, now: Timestamp) -> Result<(), Problem> {
+        let turn = self.writing.lock().await;
+        let mut all = self.all();
+        let found = all
+            .values_mut()
+            .find(|r| r.id == id && r.ended(now).is_none());
+        let Some(found) = found else {
+            let message = "the invitation was used by another request";
+            return Err(Problem::new(ErrorCode::Unauthorized, message)
+                .field("authorization")
+                .remedy("ask an admin for another invitation"));
+        };
+        let record = Arc::new(TokenRecord {
+            revoked_at: Some(now),
+            ..TokenRecord::clone(found)
+        });
+        *found = record;
+        // as in revoke: of no use from now on, even if that cannot be written down
+        self.put(all.clone());
+        self.save(&all).await?;
+        drop(turn);
+        Ok(())
     }
 
     /// Ends the token with this name, at once.

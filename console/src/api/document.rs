@@ -18,6 +18,10 @@ use super::endpoint::{Content, Endpoint, Kind, Parameter, Place, Verb};
 use super::schemas::foreign;
 use crate::access::{COOKIE, Role};
 use crate::routes::v1::approvals::Denial;
+use crate::routes::v1::enrolment::NewPasskey;
+use crate::routes::v1::giving::Giving;
+use crate::routes::v1::invitations::Invitation;
+use crate::routes::v1::passkeys::Revocation;
 use crate::routes::v1::session::SessionView;
 use crate::routes::v1::tokens::{IssuedToken, NewToken, TokenList, TokenView};
 
@@ -62,6 +66,10 @@ fn components() -> Components {
     let mut own: Vec<(String, RefOr<Schema>)> = Vec::new();
     add::<Role>(&mut own);
     add::<Denial>(&mut own);
+    add::<Giving>(&mut own);
+    add::<Invitation>(&mut own);
+    add::<NewPasskey>(&mut own);
+    add::<Revocation>(&mut own);
     add::<SessionView>(&mut own);
     add::<NewToken>(&mut own);
     add::<TokenView>(&mut own);

@@ -48,7 +48,7 @@ const DEPARTMENT: Parameter = query(
 const AGGREGATE: Parameter = query(
     "aggregate",
     Kind::Text,
-    "Only events of this aggregate, as TYPE/ID.",
+    "Only events of this aggregate, as TYPE/ID, or of all of this TYPE.",
 );
 const SEALED: Parameter = query(
     "sealed",
@@ -78,6 +78,9 @@ pub(crate) fn table() -> Vec<Endpoint> {
     let mut all = operations();
     all.extend(events());
     all.extend(approvals());
+    all.extend(passkeys());
+    all.extend(jobs());
+    all.extend(queues());
     all.extend(access());
     all.extend(engine());
     all
@@ -198,6 +201,174 @@ fn approvals() -> Vec<Endpoint> {
         .body(JSON, "Denial")
         .json("Outcome")
         .streams(),
+        guarded(
+            Get,
+            "/api/v1/approvals/{id}/details",
+            "detailApproval",
+            v1::giving::details,
+        )
+        .about(
+            "One request with the exact action behind its digest, the rule that asked, and how what \
+             waits stands now. Texts are opened for a role that may read them.",
+        )
+        .parameters(&[id, SEALED])
+        .json("Any"),
+        guarded(
+            Get,
+            "/api/v1/approvals/{id}/options",
+            "signApproval",
+            v1::giving::options,
+        )
+        .about(
+            "What the caller's passkey has to sign to say yes, as options for \
+             `navigator.credentials.get`. The challenge commits to the request and its action.",
+        )
+        .parameters(&[id])
+        .json("Any"),
+        guarded(
+            Post,
+            "/api/v1/approvals/{id}/give",
+            "giveApproval",
+            v1::giving::give,
+        )
+        .about("Says yes, with the signature of the caller's passkey.")
+        .parameters(&[id, IDEMPOTENCY_KEY])
+        .body(JSON, "Giving")
+        .json("Outcome")
+        .streams(),
+    ]
+}
+
+fn passkeys() -> Vec<Endpoint> {
+    let name = path(
+        "name",
+        "The approver's name, which is the actor of his tokens.",
+    );
+    vec![
+        guarded(
+            Post,
+            "/api/v1/approvers/{name}/invitation",
+            "inviteApprover",
+            v1::invitations::create,
+        )
+        .about(
+            "Makes a link for one passkey of this person, which ends after a day and with its first \
+             use. It is shown this once; one made before is withdrawn.",
+        )
+        .parameters(&[name])
+        .answers(StatusCode::CREATED, "An invitation.", JSON, "Invitation"),
+        guarded(
+            Post,
+            "/api/v1/enrolment/options",
+            "beginEnrolment",
+            v1::enrolment::options,
+        )
+        .about("Options for `navigator.credentials.create`, for the bearer of an invitation.")
+        .json("Any"),
+        guarded(
+            Post,
+            "/api/v1/enrolment",
+            "finishEnrolment",
+            v1::enrolment::finish,
+        )
+        .about("Enrols the passkey that was made, and uses the invitation up.")
+        .body(JSON, "NewPasskey")
+        .json("Outcome")
+        .streams(),
+        guarded(
+            Get,
+            "/api/v1/approvers/{name}/passkeys",
+            "listPasskeys",
+            v1::passkeys::list,
+        )
+        .about("Passkeys of a person, revoked ones included.")
+        .parameters(&[name])
+        .json("Any"),
+        guarded(
+            Post,
+            "/api/v1/approvers/{name}/passkeys/{id}/revoke",
+            "revokePasskey",
+            v1::passkeys::revoke,
+        )
+        .about("Ends a passkey: one's own, or anybody's for an admin.")
+        .parameters(&[name, path("id", "The credential's id."), IDEMPOTENCY_KEY])
+        .body(JSON, "Revocation")
+        .json("Outcome")
+        .streams(),
+    ]
+}
+
+fn jobs() -> Vec<Endpoint> {
+    let id = path("id", "The job's id.");
+    vec![
+        guarded(Post, "/api/v1/jobs", "submitJob", v1::jobs::submit)
+            .about(
+                "A job for a worker process. `Location` is where to look for it. docs/JOBS.md has \
+                 all fields.",
+            )
+            .body(JSON, "NewJob")
+            .answers(StatusCode::ACCEPTED, "It waits.", JSON, "Any"),
+        guarded(Get, "/api/v1/jobs", "listJobs", v1::jobs::list)
+            .about("Jobs that have not ended, by the position of their submission.")
+            .parameters(&[
+                query(
+                    "after",
+                    Kind::Number(0, POSITION_MAX),
+                    "`next` of the page before.",
+                ),
+                ROWS_LIMIT,
+                query("all", Kind::Flag, "Also those that ended."),
+            ])
+            .json("Any"),
+        guarded(Get, "/api/v1/jobs/{id}", "showJob", v1::jobs::show)
+            .about("One job with what became of each effect.")
+            .parameters(&[id])
+            .json("Any"),
+        guarded(Post, "/api/v1/jobs/{id}/abort", "abortJob", v1::jobs::abort)
+            .about("Gives a job up: at once, or before its next effect.")
+            .parameters(&[id])
+            .body(JSON, "Any")
+            .json("Any"),
+        guarded(
+            Post,
+            "/api/v1/jobs/{id}/resolve",
+            "resolveEffect",
+            v1::jobs::resolve,
+        )
+        .about("Says whether an effect in doubt happened.")
+        .parameters(&[id])
+        .body(JSON, "Any")
+        .json("Any"),
+    ]
+}
+
+fn queues() -> Vec<Endpoint> {
+    let queue = Parameter {
+        kind: Kind::Form("^(high|default|low)$"),
+        ..path("queue", "The queue.")
+    };
+    vec![
+        guarded(Get, "/api/v1/queues", "listQueues", v1::jobs::queues)
+            .about("The queues with what is in them.")
+            .json("Any"),
+        guarded(
+            Post,
+            "/api/v1/queues/{queue}/pause",
+            "pauseQueue",
+            v1::jobs::pause,
+        )
+        .about("Nothing of the queue is begun any more; what a worker has goes on.")
+        .parameters(&[queue])
+        .json("Any"),
+        guarded(
+            Post,
+            "/api/v1/queues/{queue}/resume",
+            "resumeQueue",
+            v1::jobs::resume,
+        )
+        .about("The queue goes on.")
+        .parameters(&[queue])
+        .json("Any"),
     ]
 }
 

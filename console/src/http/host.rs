@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sovereign_schemas::{ErrorCode, Problem};
 
+use super::place::Place;
 use super::problem::HttpProblem;
 use super::state::Shared;
 
@@ -18,13 +19,17 @@ use super::state::Shared;
 pub(crate) struct Hosts {
     own: IpAddr,
     names: Vec<String>,
+    /// Of the pages, also where a proxy in front of us changes `Host`.
+    page: String,
 }
 
 impl Hosts {
-    pub(crate) fn new(local: SocketAddr, names: &[String]) -> Self {
+    pub(crate) fn new(local: SocketAddr, names: &[String], place: &Place) -> Self {
+        let names = names.iter().map(|n| n.to_ascii_lowercase());
         Self {
             own: local.ip(),
-            names: names.iter().map(|n| n.to_ascii_lowercase()).collect(),
+            names: names.chain([place.host().to_owned()]).collect(),
+            page: place.origin().to_owned(),
         }
     }
 
@@ -80,9 +85,8 @@ fn refusal(hosts: &Hosts, method: &Method, uri: &Uri, headers: &HeaderMap) -> Op
     let reads = !upgrades && matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     let foreign = headers.get(header::ORIGIN).is_some_and(|origin| {
         let origin = origin.to_str().unwrap_or_default();
-        origin
-            .split_once("://")
-            .is_none_or(|(_, page)| !page.eq_ignore_ascii_case(host))
+        let same = |(_, page): (&str, &str)| page.eq_ignore_ascii_case(host);
+        origin != hosts.page && !origin.split_once("://").is_some_and(same)
     });
     if foreign && !reads {
         let problem = Problem::new(ErrorCode::Unauthorized, "sent by a page of another origin")
@@ -98,7 +102,9 @@ mod tests {
     use super::*;
 
     fn hosts(own: &str) -> Hosts {
-        Hosts::new(own.parse().unwrap(), &["Engine.example".to_owned()])
+        let own = own.parse().unwrap();
+        let place = Place::new(Some("https://approvals.example"), own).unwrap();
+        Hosts::new(own, &["Engine.example".to_owned()], &place)
     }
 
     #[test]
@@ -111,6 +117,7 @@ mod tests {
             "LOCALHOST",
             "[::1]:80",
             "engine.example",
+            "approvals.example",
         ] {
             assert!(hosts.allow(good), "{good}");
         }
@@ -150,7 +157,16 @@ mod tests {
         assert_eq!(refusal(&hosts, &Method::POST, &uri, &headers), None);
         headers.insert(header::ORIGIN, "http://127.0.0.1:80".parse().unwrap());
         assert_eq!(refusal(&hosts, &Method::POST, &uri, &headers), None);
-        for page in ["http://evil.example", "http://127.0.0.1:81", "null"] {
+        // behind a proxy that names us by our address
+        headers.insert(header::ORIGIN, "https://approvals.example".parse().unwrap());
+        assert_eq!(refusal(&hosts, &Method::POST, &uri, &headers), None);
+        for page in [
+            "http://evil.example",
+            "http://127.0.0.1:81",
+            "http://approvals.example",
+            "https://x.approvals.example",
+            "null",
+        ] {
             headers.insert(header::ORIGIN, page.parse().unwrap());
             assert!(
                 refusal(&hosts, &Method::POST, &uri, &headers).is_some(),

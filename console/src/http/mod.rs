@@ -5,6 +5,7 @@ pub(crate) mod body;
 pub(crate) mod cut;
 pub(crate) mod headers;
 pub(crate) mod host;
+pub(crate) mod place;
 pub(crate) mod problem;
 pub(crate) mod server;
 pub(crate) mod shield;

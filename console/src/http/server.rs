@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::cut::Cut;
+use super::place::Place;
 use super::state::Shared;
 use crate::{ConsoleError, ConsoleOptions, MetricsHandle, Services, router};
 
@@ -58,7 +59,12 @@ impl Console {
         };
         let listener = TcpListener::bind(addr).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
-        let shared = Shared::new(options, services, local_addr);
+        let place = Place::new(options.public_url.as_deref(), local_addr);
+        let place = place.map_err(|reason| ConsoleError::PublicUrl {
+            url: options.public_url.clone().unwrap_or_default(),
+            reason,
+        })?;
+        let shared = Shared::new(options, services, local_addr, place);
         Ok(Self {
             listener,
             local_addr,
@@ -70,6 +76,12 @@ impl Console {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where browsers find the pages: an origin, without a slash at its end.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        self.shared.place.origin()
     }
 
     /// Answers until `shutdown` is done; then takes no more connections and command lines, lets

@@ -10,8 +10,9 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::Sessions;
+use crate::access::{Ceremonies, Sessions};
 use crate::http::host::Hosts;
+use crate::http::place::Place;
 use crate::{ConsoleOptions, Services};
 
 /// Actors whose requests are counted; there are no more tokens than that.
@@ -25,6 +26,10 @@ pub(crate) struct Shared {
     pub(crate) options: Arc<ConsoleOptions>,
     pub(crate) services: Services,
     pub(crate) hosts: Arc<Hosts>,
+    /// Where browsers find the pages.
+    pub(crate) place: Arc<Place>,
+    /// Challenges that wait for a new passkey.
+    pub(crate) ceremonies: Arc<Ceremonies>,
     /// Whether only this machine can reach the console.
     pub(crate) loopback: bool,
     /// One permit a command stream; held until its last command is done.
@@ -44,11 +49,19 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(options: ConsoleOptions, services: Services, local: SocketAddr) -> Self {
+    pub(crate) fn new(
+        options: ConsoleOptions,
+        services: Services,
+        local: SocketAddr,
+        place: Place,
+    ) -> Self {
         let lifetime = Duration::from_secs(options.session_lifetime_s);
         let idle = Duration::from_secs(options.session_idle_s);
+        let ceremony = Duration::from_secs(options.ceremony_timeout_s);
         Self {
-            hosts: Arc::new(Hosts::new(local, &options.allowed_hosts)),
+            hosts: Arc::new(Hosts::new(local, &options.allowed_hosts, &place)),
+            place: Arc::new(place),
+            ceremonies: Arc::new(Ceremonies::new(ceremony)),
             loopback: local.ip().is_loopback(),
             streams: Arc::new(Semaphore::new(options.command_streams_max as usize)),
             subscriptions: Arc::new(Semaphore::new(options.subscriptions_max as usize)),

@@ -27,6 +27,8 @@ const RIGHTS: &[(Role, &[&str])] = &[
             "administer",
         ],
     ),
+    // by an invitation only
+    (Role::Invited, &["enrol"]),
 ];
 
 /// Method, path with its parameters filled in, and the right that the document names.
@@ -67,7 +69,10 @@ async fn every_role_gets_as_far_as_its_rights_at_every_route() {
     assert!(guarded >= 20, "{guarded}");
     let mut tried = BTreeMap::new();
     for (role, rights) in RIGHTS {
-        let token = running.token(*role, role.as_str()).await;
+        let token = match role {
+            Role::Invited => running.invite("nina").await,
+            role => running.token(*role, role.as_str()).await,
+        };
         for (method, path, right) in &routes {
             let (status, body) = answer(&running, method, path, &token).await;
             let may = right.as_deref().is_none_or(|right| rights.contains(&right));

@@ -54,6 +54,11 @@ async fn pages_go_on_where_the_last_one_ended() {
     let query = "?department=7&aggregate=agent/agent-1&limit=2&after=4";
     let (_, some) = page(&running, query, TOKEN).await;
     assert_eq!(positions(&some), [10, 16]);
+    // a type alone is all of that type
+    let (_, all) = page(&running, "?aggregate=agent&limit=2", TOKEN).await;
+    assert_eq!(positions(&all), [1, 2]);
+    let (_, none) = page(&running, "?aggregate=trade", TOKEN).await;
+    assert_eq!(positions(&none), [] as [u64; 0]);
     running.stop().await;
 }
 
@@ -81,7 +86,7 @@ async fn questions_that_make_no_sense_are_refused() {
         ("?colour=red", "invalid-usage"),
         ("?after=1&after=2", "invalid-usage"),
         ("?department=kitchen", "unknown-department"),
-        ("?aggregate=agent", "invalid-usage"),
+        ("?aggregate=robot", "unknown-aggregate"),
         ("?aggregate=robot/x", "unknown-aggregate"),
     ] {
         let (status, problem) = page(&running, query, TOKEN).await;

@@ -1,20 +1,13 @@
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
-use sovereign_console::{Console, ConsoleError};
 use sovereign_schemas::ErrorCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use crate::support::{Fixed, Gate, TOKEN, options, services, start, start_with};
-
-async fn refused(options: sovereign_console::ConsoleOptions) -> ConsoleError {
-    let services = services(&Arc::new(Gate::default()), &Arc::new(Fixed::default())).await;
-    Console::bind(options, services).await.unwrap_err()
-}
+use crate::support::{TOKEN, options, refused, start, start_with};
 
 #[tokio::test]
 async fn a_taken_port_is_named() {

@@ -6,6 +6,8 @@ mod commands;
 mod document;
 mod events;
 mod guards;
+mod pages;
+mod passkeys;
 mod registry;
 mod routes;
 mod sessions;

@@ -17,7 +17,7 @@ const ARGUMENTS: RangeInclusive<u64> = 0..=64;
 const CONCURRENT: RangeInclusive<u64> = 1..=64;
 const CONCURRENT_DEFAULT: u64 = 2;
 
-/// The programs of this machine that effects may run: sections `[programs.NAME]` of
+/// The programs of this machine that effects may run: sections `[processes.NAME]` of
 /// `sovereign.toml`. They are not part of the policy, which administrators of the ledger change:
 /// that must not let them run programs on the machines of workers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub struct Program {
 /// The section as it is written; a field of a larger file.
 pub type ProgramTexts = BTreeMap<Spanned<String>, ProgramText>;
 
-/// One section `[programs.NAME]`.
+/// One section `[processes.NAME]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProgramText {
@@ -80,11 +80,11 @@ pub struct ProgramText {
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
-    programs: ProgramTexts,
+    processes: ProgramTexts,
 }
 
 impl Programs {
-    /// Reads sections `[programs.NAME]` and nothing else.
+    /// Reads sections `[processes.NAME]` and nothing else.
     ///
     /// # Errors
     /// [`ErrorCode::InvalidConfig`], with line and setting.
@@ -92,15 +92,15 @@ impl Programs {
     /// # Examples
     /// ```
     /// use sovereign_effects::Programs;
-    /// let programs = Programs::parse("[programs.report]\npath = \"/usr/local/bin/report\"\n")?;
+    /// let programs = Programs::parse("[processes.report]\npath = \"/usr/local/bin/report\"\n")?;
     /// assert!(programs.get(&"report".parse().unwrap()).is_some());
-    /// let problem = Programs::parse("[programs.report]\npath = \"report\"\n").unwrap_err();
-    /// assert_eq!(problem.field.as_deref(), Some("programs.report.path"));
+    /// let problem = Programs::parse("[processes.report]\npath = \"report\"\n").unwrap_err();
+    /// assert_eq!(problem.field.as_deref(), Some("processes.report.path"));
     /// # Ok::<(), sovereign_schemas::Problem>(())
     /// ```
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let file: File = read(text)?;
-        Self::check(&file.programs).map_err(|fault| fault.problem(ErrorCode::InvalidConfig, text))
+        Self::check(&file.processes).map_err(|fault| fault.problem(ErrorCode::InvalidConfig, text))
     }
 
     /// Checks what was read as part of a larger file.
@@ -110,7 +110,7 @@ impl Programs {
     pub fn check(texts: &ProgramTexts) -> Result<Self, Fault> {
         let mut programs = BTreeMap::new();
         for (name, text) in texts {
-            let at = At::of("programs", name);
+            let at = At::of("processes", name);
             if programs.len() == PROGRAMS_MAX {
                 return Err(at.fault(format!("more than {PROGRAMS_MAX} programs")));
             }

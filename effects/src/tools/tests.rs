@@ -124,26 +124,26 @@ fn bad_tools_are_named_with_line_and_setting() {
 
 #[test]
 fn bad_programs_are_named_with_line_and_setting() {
-    let with = |line: &str| format!("[programs.p]\npath = \"/bin/p\"\n{line}\n");
+    let with = |line: &str| format!("[processes.p]\npath = \"/bin/p\"\n{line}\n");
     for (text, line, field) in [
         (with("colour = 1"), 3, ""),
-        (with("folder = \"here\""), 3, "programs.p.folder"),
-        (with("flags = [\"x\"]"), 3, "programs.p.flags"),
+        (with("folder = \"here\""), 3, "processes.p.folder"),
+        (with("flags = [\"x\"]"), 3, "processes.p.flags"),
         (
             with("output_bytes_max = 100000000"),
             3,
-            "programs.p.output_bytes_max",
+            "processes.p.output_bytes_max",
         ),
         (
             with("more_arguments_max = 65"),
             3,
-            "programs.p.more_arguments_max",
+            "processes.p.more_arguments_max",
         ),
         (with("not_done_exits = [256]"), 3, ""),
         (
-            "[programs.p]\npath = \"p\"\n".to_owned(),
+            "[processes.p]\npath = \"p\"\n".to_owned(),
             2,
-            "programs.p.path",
+            "processes.p.path",
         ),
     ] {
         let problem = Programs::parse(&text).unwrap_err();

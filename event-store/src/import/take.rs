@@ -9,7 +9,8 @@ use sovereign_guard::admit;
 use sovereign_guard::scrub::{Label, Scrubber};
 use sovereign_schemas::avro::{self, EventGroup as _};
 use sovereign_schemas::events::{
-    AgentEvent, ApprovalEvent, ForeignRecorded, ImportedEvent, PolicyEvent, TradeEvent,
+    AgentEvent, ApprovalEvent, ApproverEvent, ForeignRecorded, ImportedEvent, JobEvent,
+    PolicyEvent, TradeEvent,
 };
 use sovereign_schemas::{
     AggregateId, AggregateType, DepartmentId, Departments, ErrorCode, IdError, Intake, Problem,
@@ -87,8 +88,15 @@ impl Taker {
     /// Whether rows of this source type are events of ours.
     pub(super) fn native(&self, source_type: &str) -> Option<AggregateType> {
         let kind: AggregateType = source_type.parse().ok()?;
-        // somebody else's policy says nothing about what may happen here
-        let history = matches!(kind, AggregateType::Imported | AggregateType::Policy);
+        // somebody else's policy says nothing about what may happen here, nor do his passkeys, and
+        // his jobs are his
+        let history = matches!(
+            kind,
+            AggregateType::Imported
+                | AggregateType::Policy
+                | AggregateType::Approver
+                | AggregateType::Job
+        );
         let foreign = history || self.foreign.iter().any(|f| f == source_type);
         (!foreign).then_some(kind)
     }
@@ -317,6 +325,13 @@ impl Taker {
             }
             AggregateType::Policy => {
                 PolicyEvent::from_json(kind, version, payload, &mut looking).map(AnyEvent::Policy)
+            }
+            AggregateType::Approver => {
+                ApproverEvent::from_json(kind, version, payload, &mut looking)
+                    .map(AnyEvent::Approver)
+            }
+            AggregateType::Job => {
+                JobEvent::from_json(kind, version, payload, &mut looking).map(AnyEvent::Job)
             }
             AggregateType::Imported => {
                 ImportedEvent::from_json(kind, version, payload, &mut looking)

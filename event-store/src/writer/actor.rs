@@ -3,15 +3,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use sovereign_aggregates::AnyState;
-use sovereign_aggregates::policy::Policy;
+use sovereign_aggregates::AnyCommand;
 use sovereign_schemas::chain::Head;
 use sovereign_schemas::{Departments, ErrorCode, Outcome, Position, Problem, Status, Uuid};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::LedgerOptions;
-use super::batch::{self, Batch, Known, Tip, Waiting};
+use super::batch::{Batch, Known, Tip, Waiting};
 use super::cache::{self, Cache, Cached};
 use super::commit::{Lost, Report, Step, Why};
 use super::decide::{self, Effect};
@@ -68,7 +67,6 @@ pub(crate) struct Actor {
     pub(super) snapshots: Vec<oneshot::Sender<Snapshot>>,
     pub(super) closing: bool,
     pub(super) closed: Vec<oneshot::Sender<()>>,
-    policy_key: AggregateKey,
     departments: Arc<Departments>,
 }
 
@@ -85,10 +83,11 @@ impl Actor {
         };
         let departments = Arc::new(options.departments.clone());
         // an aggregate that the batches under way have changed must not be evicted, or it would
-        // be loaded again without their events; these are at most three batches and one load
+        // be loaded again without their events; these are at most three batches and one load, and
+        // each command may touch others besides its own
         let aggregates_max = options
             .cache_aggregates_max
-            .max(6 * options.batch_events_max.max(1));
+            .max(6 * (1 + AnyCommand::READS_MAX) * options.batch_events_max.max(1));
         Self {
             cache: Cache::new(aggregates_max),
             // a batch must find the ids of the one before it here
@@ -112,7 +111,6 @@ impl Actor {
             snapshots: Vec::new(),
             closing: false,
             closed: Vec::new(),
-            policy_key: batch::policy_key(),
             departments,
         }
     }
@@ -265,7 +263,7 @@ impl Actor {
         let missing: Vec<AggregateKey> = commands
             .iter()
             .filter(|waiting| !self.has_all(waiting))
-            .flat_map(|waiting| waiting.keys())
+            .flat_map(|waiting| waiting.keys().cloned())
             .collect();
         let mut broken = match self.load(missing).await {
             Ok(broken) => broken,
@@ -281,8 +279,8 @@ impl Actor {
                 commands.push_front(waiting);
                 break;
             }
-            if !self.has_all(&waiting) && !waiting.keys().any(|key| broken.contains_key(&key)) {
-                match self.load(waiting.keys().collect()).await {
+            if !self.has_all(&waiting) && !waiting.keys().any(|key| broken.contains_key(key)) {
+                match self.load(waiting.keys().cloned().collect()).await {
                     Ok(more) => broken.extend(more),
                     Err(error) => {
                         commands.push_front(waiting);
@@ -302,24 +300,19 @@ impl Actor {
 
     /// Whether all aggregates that decide are in memory.
     fn has_all(&self, waiting: &Waiting) -> bool {
-        self.cache.contains(&waiting.key)
-            && (!waiting.request.command.needs_policy() || self.cache.contains(&self.policy_key))
+        waiting.keys().all(|key| self.cache.contains(key))
     }
 
-    /// What a decision rests on besides the aggregate: the policy at the same position, and the
-    /// built-in one for commands that it has no say in. `None` if it is not in memory.
+    /// What a decision rests on besides the aggregate: others at the same position. `None` if one
+    /// is not in memory.
     fn known(&mut self, waiting: &Waiting) -> Option<Known> {
-        let policy = if waiting.request.command.needs_policy() {
-            match &self.cache.get(&self.policy_key)?.state {
-                AnyState::Policy(adopted) => Arc::clone(adopted.policy()),
-                _ => return None,
-            }
-        } else {
-            Policy::built_in()
-        };
+        let mut others = Vec::with_capacity(waiting.reads.len());
+        for key in &waiting.reads {
+            others.push((key.clone(), self.cache.get(key)?.state.clone()));
+        }
         Some(Known {
             departments: Arc::clone(&self.departments),
-            policy,
+            others,
         })
     }
 
@@ -339,7 +332,7 @@ impl Actor {
         let known = self.known(&waiting);
         let (Some(known), Some(cached)) = (known, self.cache.get(&waiting.key)) else {
             let lost = || Problem::new(ErrorCode::Internal, "aggregate is not in memory");
-            let problem = waiting.keys().find_map(|key| broken.get(&key).cloned());
+            let problem = waiting.keys().find_map(|key| broken.get(key).cloned());
             let problem = problem.unwrap_or_else(lost);
             self.open
                 .answer(waiting, Outcome::failed(Status::Invalid, problem));

@@ -1,11 +1,8 @@
 use std::sync::Arc;
 
-use sovereign_aggregates::policy::{POLICY_ID, Policy};
-use sovereign_aggregates::{CommandRequest, Decision};
+use sovereign_aggregates::{AnyState, CommandRequest, Decision, Read};
 use sovereign_schemas::chain::{self, Head};
-use sovereign_schemas::{
-    AggregateType, Departments, Outcome, Position, RecordedEvent, Status, Timestamp, Uuid,
-};
+use sovereign_schemas::{Departments, Outcome, Position, RecordedEvent, Status, Timestamp, Uuid};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -15,20 +12,13 @@ use crate::shared::Outstanding;
 /// What a row takes besides its payload; an estimate, generous.
 const ROW_OVERHEAD_BYTES: usize = 400;
 
-/// The policy's key.
-pub(crate) fn policy_key() -> AggregateKey {
-    AggregateKey {
-        aggregate_type: AggregateType::Policy,
-        id: POLICY_ID.to_owned(),
-    }
-}
-
 /// What a decision rests on besides the aggregate itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
     pub(crate) departments: Arc<Departments>,
-    /// As it is after all events of the open batch.
-    pub(crate) policy: Arc<Policy>,
+    /// The other aggregates that the command reads, as they are after all events of the open
+    /// batch.
+    pub(crate) others: Vec<(AggregateKey, AnyState)>,
 }
 
 /// A command whose caller waits. It passes through many hands, so they pass a pointer.
@@ -40,6 +30,8 @@ pub(crate) struct Command {
     pub(crate) request: CommandRequest,
     /// The aggregate that it is for.
     pub(crate) key: AggregateKey,
+    /// The other aggregates whose states decide; none for most commands.
+    pub(crate) reads: Vec<AggregateKey>,
     pub(crate) reply: oneshot::Sender<Outcome>,
     pub(crate) received: Instant,
     /// Transactions of its own that the database has rejected.
@@ -55,7 +47,12 @@ impl Command {
         reply: oneshot::Sender<Outcome>,
         outstanding: Outstanding,
     ) -> Waiting {
+        let actor = &request.context.actor;
+        let reads = request.command.reads(&request.aggregate_id, actor);
         Box::new(Self {
+            reads: reads
+                .map(|Read { aggregate_type, id }| AggregateKey { aggregate_type, id })
+                .collect(),
             key: AggregateKey {
                 aggregate_type: request.command.aggregate_type(),
                 id: request.aggregate_id.as_str().to_owned(),
@@ -74,20 +71,21 @@ impl Command {
     }
 
     /// The aggregates whose states decide.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = AggregateKey> + use<> {
-        let policy = self.request.command.needs_policy().then(policy_key);
-        std::iter::once(self.key.clone()).chain(policy)
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &AggregateKey> {
+        std::iter::once(&self.key).chain(&self.reads)
     }
 
     pub(crate) fn decision(&self, at: Timestamp, known: &Known) -> Decision {
-        Decision {
-            aggregate_id: self.request.aggregate_id.clone(),
-            at,
-            actor: self.request.context.actor.clone(),
-            department: self.request.context.department,
+        let (request, context) = (&self.request, &self.request.context);
+        let mut decision = Decision {
+            department: context.department,
             departments: Arc::clone(&known.departments),
-            policy: Arc::clone(&known.policy),
+            ..Decision::new(request.aggregate_id.clone(), at, context.actor.clone())
+        };
+        for (key, state) in &known.others {
+            decision.know(&key.id, state);
         }
+        decision
     }
 
     pub(crate) fn answer(self: Box<Self>, outcome: Outcome) {

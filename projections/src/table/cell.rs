@@ -270,6 +270,21 @@ impl Cell for BTreeMap<String, i64> {
     }
 }
 
+/// Short lists that are read and written whole.
+impl Cell for Vec<String> {
+    type Sent = String;
+    const SQL_TYPE: &'static str = "jsonb";
+    const SENT_AS: &'static str = "text";
+
+    fn to_sent(&self) -> String {
+        serde_json::Value::from(self.clone()).to_string()
+    }
+
+    fn from_sent(sent: String) -> Result<Self, BoxDynError> {
+        Ok(serde_json::from_str(&sent)?)
+    }
+}
+
 /// Enums are stored as their symbols.
 macro_rules! by_symbol {
     ($($type:ty),*) => {$(

@@ -112,6 +112,10 @@ impl AgentRow {
                 self.task_items_done = e.items;
                 self.task_items_total = e.items;
             }
+            // what follows from these is a transition
+            AgentEvent::AgentDefined(_)
+            | AgentEvent::LoopDetected(_)
+            | AgentEvent::ProgramFaulted(_) => {}
             AgentEvent::ExecutionCleared(e) => self.cleared_trade_id = Some(e.trade_id),
         }
         Ok(())
@@ -124,7 +128,8 @@ impl View for Agents {
     type Key = String;
     type Row = AgentRow;
 
-    fn key(header: &EventHeader) -> Option<String> {
+    fn key(event: &RecordedEvent) -> Option<String> {
+        let header = &event.header;
         let own = header.aggregate_type == AggregateType::Agent.as_str();
         own.then(|| header.aggregate_id.clone())
     }

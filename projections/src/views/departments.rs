@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use sovereign_schemas::{DepartmentId, EventHeader, Position, RecordedEvent, Timestamp};
+use sovereign_schemas::{DepartmentId, Position, RecordedEvent, Timestamp};
 
 use crate::table::{Stored, storable};
 use crate::view::add;
@@ -34,8 +34,8 @@ impl View for Departments {
     type Key = DepartmentId;
     type Row = DepartmentRow;
 
-    fn key(header: &EventHeader) -> Option<DepartmentId> {
-        Some(header.department)
+    fn key(event: &RecordedEvent) -> Option<DepartmentId> {
+        Some(event.header.department)
     }
 
     fn row_key(row: &DepartmentRow) -> DepartmentId {

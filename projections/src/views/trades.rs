@@ -204,7 +204,8 @@ impl View for Trades {
     type Key = String;
     type Row = TradeRow;
 
-    fn key(header: &EventHeader) -> Option<String> {
+    fn key(event: &RecordedEvent) -> Option<String> {
+        let header = &event.header;
         let own = header.aggregate_type == AggregateType::Trade.as_str();
         own.then(|| header.aggregate_id.clone())
     }

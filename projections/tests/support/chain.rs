@@ -168,8 +168,13 @@ impl Chain {
                 amount: decimal("1250.75"),
                 currency: "USD".to_owned(),
                 policy_version: 1,
-                requested_by: "trader-1".to_owned(),
+                requested_by: "guardian".to_owned(),
                 expires_at,
+                on_behalf_of: Some("trader-1".to_owned()),
+                department: "trader".to_owned(),
+                asset: "IBM".to_owned(),
+                rule: "everything".to_owned(),
+                people_needed: 1,
             },
         );
     }
@@ -235,12 +240,14 @@ impl Chain {
                 from,
                 to,
                 reason: "new-bar".to_owned(),
+                definition: 0,
             },
         );
         self.agent(
             trader,
             ThoughtRecorded {
                 text: text(format!("thought {n}").as_bytes()),
+                likeness: vec![],
             },
         );
         self.propose(&trade, trader, n);
@@ -265,6 +272,7 @@ impl Chain {
                     from,
                     to,
                     reason: "no".to_owned(),
+                    cause: "machine".to_owned(),
                 },
             ),
             3 => self.hold(n, &trade),

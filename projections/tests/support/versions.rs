@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use sovereign_projections::table::{Stored, storable};
 use sovereign_projections::{FoldError, View, ViewSet, table};
-use sovereign_schemas::{DepartmentId, EventHeader, Position, RecordedEvent, Timestamp};
+use sovereign_schemas::{DepartmentId, Position, RecordedEvent, Timestamp};
 
 /// As version 1, with one column more at the end, which may be null.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ impl View for DepartmentsV2 {
     type Key = DepartmentId;
     type Row = DepartmentRowV2;
 
-    fn key(header: &EventHeader) -> Option<DepartmentId> {
-        Some(header.department)
+    fn key(event: &RecordedEvent) -> Option<DepartmentId> {
+        Some(event.header.department)
     }
 
     fn row_key(row: &DepartmentRowV2) -> DepartmentId {
@@ -75,8 +75,8 @@ impl View for DepartmentsV3 {
     type Key = DepartmentId;
     type Row = DepartmentRowV3;
 
-    fn key(header: &EventHeader) -> Option<DepartmentId> {
-        Some(header.department)
+    fn key(event: &RecordedEvent) -> Option<DepartmentId> {
+        Some(event.header.department)
     }
 
     fn row_key(row: &DepartmentRowV3) -> DepartmentId {

@@ -48,7 +48,7 @@ impl Live {
             Ok(child) => child,
             Err(error) => {
                 let problem =
-                    Problem::new(ErrorCode::ProgramFailed, "the program cannot be started")
+                    Problem::new(ErrorCode::ProcessFailed, "the program cannot be started")
                         .found(error.kind().to_string());
                 return Outcome::refused(problem);
             }
@@ -169,7 +169,7 @@ async fn follow(mut child: Child, program: &Program, wanted: &ProcessRun, run: &
         ),
         Err(Stop::Lost) => {
             let message = "what became of the program is not known";
-            run.unsure(Problem::new(ErrorCode::ProgramFailed, message), false)
+            run.unsure(Problem::new(ErrorCode::ProcessFailed, message), false)
         }
     }
 }
@@ -219,12 +219,12 @@ fn judge(
         }));
     }
     let problem = Problem::new(
-        ErrorCode::ProgramFailed,
+        ErrorCode::ProcessFailed,
         "the program ended with another exit code than 0",
     );
     let Some(code) = status.code().and_then(|code| u8::try_from(code).ok()) else {
         let message = "the program was ended by a signal";
-        return run.unsure(Problem::new(ErrorCode::ProgramFailed, message), true);
+        return run.unsure(Problem::new(ErrorCode::ProcessFailed, message), true);
     };
     let problem = problem.found(code.to_string());
     let retry = code == EX_TEMPFAIL;

@@ -12,7 +12,7 @@ use crate::server::{programs, request, result, run, word};
 /// A machine with one program `p`: this shell script, with more settings.
 fn script(text: &str, more: &str) -> Live {
     programs(&format!(
-        "[programs.p]\npath = \"/bin/sh\"\narguments = [\"-c\", '''{text}''', \"p\"]\n{more}\n"
+        "[processes.p]\npath = \"/bin/sh\"\narguments = [\"-c\", '''{text}''', \"p\"]\n{more}\n"
     ))
 }
 
@@ -65,10 +65,10 @@ async fn what_the_machine_does_not_allow_is_not_started() {
     assert!(!mark.exists());
     assert_eq!(word(&run(&live, process(&["--dry"])).await), "done");
     assert!(mark.exists());
-    let absent = programs("[programs.p]\npath = \"/nowhere/p\"\n");
+    let absent = programs("[processes.p]\npath = \"/nowhere/p\"\n");
     assert_eq!(
         word(&run(&absent, process(&[])).await),
-        "failed program-failed"
+        "failed process-failed"
     );
 }
 
@@ -78,9 +78,9 @@ async fn an_exit_code_says_whether_it_happened() {
     let live = script("exit $1", more);
     for (exit, expected) in [
         ("0", "done"),
-        ("1", "in doubt program-failed"),
-        ("64", "failed program-failed"),
-        ("75", "again program-failed"),
+        ("1", "in doubt process-failed"),
+        ("64", "failed process-failed"),
+        ("75", "again process-failed"),
     ] {
         assert_eq!(
             word(&run(&live, process(&[exit])).await),
@@ -91,7 +91,7 @@ async fn an_exit_code_says_whether_it_happened() {
     let killed = script("kill -9 $$", "");
     assert_eq!(
         word(&run(&killed, process(&[])).await),
-        "in doubt program-failed"
+        "in doubt process-failed"
     );
 }
 

@@ -204,7 +204,7 @@ impl Pair {
             .json(&["verify", "--source", "kafka", "--against", "ledger"]);
         assert_eq!(ledger["last"], kafka["last"]);
         assert_eq!(ledger["last"], b.engine.status()["head"]);
-        for view in ["agents", "trades", "approvals", "departments"] {
+        for view in ["agents", "trades", "approvals", "departments", "passkeys"] {
             let [a, b] = [a, b].map(|n| n.engine.run(&["views", "show", view]).ok().stdout);
             assert_eq!(a, b, "{view}");
         }

@@ -22,7 +22,7 @@ fn status_says_what_scripts_rely_on() {
         assert!(status[field].is_string(), "{field}: {status}");
     }
     assert_eq!(status["relay"]["position"], status["head"]);
-    for view in ["agents", "trades", "approvals", "departments"] {
+    for view in ["agents", "trades", "approvals", "departments", "passkeys"] {
         assert_eq!(
             status["projections"][view]["position"], status["head"],
             "{view}"

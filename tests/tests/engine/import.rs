@@ -183,9 +183,8 @@ async fn native(source: &Source) {
     ] {
         agents.execute("trader-old", to(state)).await.unwrap();
     }
-    let thought = AgentCommand::RecordThought(RecordThought {
-        text: text("the trend holds, so I go on"),
-    });
+    let thought =
+        AgentCommand::RecordThought(RecordThought::of(text("the trend holds, so I go on")));
     agents.execute("trader-old", thought).await.unwrap();
     // the stock crate cannot read a text again, which is as it should be
     assert!(
@@ -214,13 +213,17 @@ async fn native(source: &Source) {
     let events = vec![proposed.into(), verdict.into()];
     source.commit::<Trade>("trade_old_1", events).await;
     let approvals = source.cqrs::<Approval>(decision());
-    let request = ApprovalCommand::Request(Request {
+    let request = Request {
         action: "trade.execute".parse().unwrap(),
         target_id: "trade_old_1".parse().unwrap(),
         action_digest: Digest::of(&[b"the action"]),
         amount: "1500".parse().unwrap(),
         currency: "USD".parse().unwrap(),
-    });
+        on_behalf_of: Some("trader-old".parse().unwrap()),
+        department: None,
+        asset: None,
+    };
+    let request = ApprovalCommand::Request(Box::new(request));
     approvals.execute("approval_old_1", request).await.unwrap();
     let mut late = decision();
     late.at = Timestamp(i64::MAX);

@@ -40,15 +40,17 @@ impl Asked {
             filter.department = Some(departments.find(name)?.id);
         }
         if let Some(aggregate) = &self.aggregate {
-            let Some((kind, id)) = aggregate.split_once('/') else {
-                let message = "an aggregate is written TYPE/ID";
-                return Err(Problem::new(ErrorCode::InvalidUsage, message)
+            let (kind, id) = aggregate
+                .split_once('/')
+                .map_or((aggregate.as_str(), None), |(kind, id)| (kind, Some(id)));
+            let known = kind.parse::<AggregateType>();
+            let known = known.map_err(|problem| {
+                problem
                     .field("aggregate")
-                    .found(aggregate)
-                    .expected("such as agent/trader-aapl"));
-            };
-            filter.aggregate_type = Some(kind.parse::<AggregateType>()?);
-            filter.aggregate_id = Some(id.to_owned());
+                    .remedy("write TYPE or TYPE/ID, such as agent/trader-aapl")
+            })?;
+            filter.aggregate_type = Some(known);
+            filter.aggregate_id = id.map(str::to_owned);
         }
         Ok(filter)
     }

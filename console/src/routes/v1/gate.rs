@@ -98,14 +98,32 @@ impl CallerGate {
         })
     }
 
-    /// A token acts in the name of its actor only. Decisions on approvals need a right of their own,
-    /// and so does the policy that asks for them.
-    fn speak_for_self(&self, object: &mut Map<String, Value>) -> Result<(), Problem> {
-        let needs = match object.get("aggregate").and_then(Value::as_str) {
-            Some("approval") => Some((Right::Decide, "approvals")),
-            Some("policy") => Some((Right::Administer, "the policy")),
+    /// What a command needs besides the right to send commands: decisions on approvals, the policy
+    /// that asks for them, and the passkeys that answer are not for everybody.
+    fn needs(&self, object: &Map<String, Value>) -> Option<(Right, &'static str)> {
+        let field = |name: &str| object.get(name).and_then(Value::as_str);
+        match (field("aggregate"), field("command")) {
+            (Some("approval"), _) => Some((Right::Decide, "approvals")),
+            (Some("policy"), _) => Some((Right::Administer, "the policy")),
+            // also admins invite, so that what they do stands in the list of tokens
+            (Some("approver"), Some("enrol")) => Some((Right::Enrol, "passkeys")),
+            (Some("approver"), Some("revoke")) => {
+                let own = self.caller.actor.as_ref().map(|actor| actor.as_str());
+                let right = if own.is_some() && own == field("id") {
+                    Right::Decide
+                } else {
+                    Right::Administer
+                };
+                Some((right, "passkeys of others"))
+            }
+            (Some("approver"), _) => Some((Right::Administer, "passkeys")),
             _ => None,
-        };
+        }
+    }
+
+    /// A token acts in the name of its actor only, and does what its role may.
+    fn speak_for_self(&self, object: &mut Map<String, Value>) -> Result<(), Problem> {
+        let needs = self.needs(object);
         if let Some((right, what)) = needs
             && !self.caller.role.may(right)
         {

@@ -19,6 +19,8 @@ pub(crate) struct SessionView {
     actor: Option<String>,
     /// Goes as header `x-csrf-token` with every request that is no GET.
     csrf_token: String,
+    /// The origin at which passkeys can be used.
+    page: String,
     /// Seconds until the session ends at the latest.
     expires_in_s: u64,
 }
@@ -36,13 +38,15 @@ fn view(shared: &Shared, caller: &Caller, session: &Session) -> SessionView {
         role: caller.role,
         actor: caller.actor.as_ref().map(ToString::to_string),
         csrf_token: session.csrf.clone(),
+        page: shared.place.origin().to_owned(),
         expires_in_s: shared.sessions.remaining_s(session),
     }
 }
 
 /// Off loopback there must be a proxy with TLS in front, which `Secure` then insists on.
 fn cookie(shared: &Shared, value: &str, max_age_s: u64) -> String {
-    let secure = if shared.loopback { "" } else { "; Secure" };
+    let plain = shared.loopback && !shared.place.is_secure();
+    let secure = if plain { "" } else { "; Secure" };
     format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={max_age_s}{secure}")
 }
 

@@ -1,3 +1,4 @@
+mod approvals;
 mod gate;
 mod journal;
 mod schemas;
@@ -9,14 +10,16 @@ use std::sync::{Arc, Once};
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use sovereign_console::{
-    Console, ConsoleOptions, Role, Services, Token, TokenBook, metrics_recorder,
+    Console, ConsoleError, ConsoleOptions, Role, Services, Token, TokenBook, metrics_recorder,
 };
 use sovereign_guard::access::CredentialKey;
+use sovereign_schemas::{ErrorCode, Problem};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+pub(crate) use approvals::{FixedApprovals, TERMS, registration};
 pub(crate) use gate::Gate;
 pub(crate) use journal::{FixedRows, Journal, MemoryTokens};
 pub(crate) use schemas::MemoryStore;
@@ -60,11 +63,19 @@ async fn services_on(
         digest: fixed.clone(),
         views: fixed.clone(),
         events: Arc::new(journal.clone()),
+        jobs: Arc::new(NoJobs),
         rows: Arc::new(FixedRows),
+        approvals: Arc::new(FixedApprovals),
         tokens: Arc::new(tokens),
         shutdown: fixed.clone(),
         schemas: Arc::new(MemoryStore::default()),
     }
+}
+
+/// Why a console with these options does not start.
+pub(crate) async fn refused(options: ConsoleOptions) -> ConsoleError {
+    let services = services(&Arc::new(Gate::default()), &Arc::new(Fixed::default())).await;
+    Console::bind(options, services).await.unwrap_err()
 }
 
 pub(crate) async fn start() -> Running {
@@ -137,6 +148,18 @@ impl Running {
         made["token"].as_str().unwrap().to_owned()
     }
 
+    /// The secret of an invitation for this person.
+    pub(crate) async fn invite(&self, name: &str) -> String {
+        let path = format!("/api/v1/approvers/{name}/invitation");
+        let answer = self.post(&path).bearer_auth(TOKEN).send().await.unwrap();
+        assert_eq!(answer.status(), 201);
+        let made: Value = answer.json().await.unwrap();
+        assert_eq!(made["approver"], name);
+        let link = made["link"].as_str().unwrap();
+        let page = format!("http://localhost:{}/approvals/enrol#", self.addr.port());
+        link.strip_prefix(&page).unwrap().to_owned()
+    }
+
     /// Sends bytes as they are and returns all that comes back until the connection closes.
     pub(crate) async fn raw(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.addr).await.unwrap();
@@ -155,5 +178,38 @@ impl Running {
     pub(crate) async fn stop(mut self) {
         self.ask_to_stop();
         self.task.await.unwrap();
+    }
+}
+
+/// There are no jobs.
+struct NoJobs;
+
+#[async_trait::async_trait]
+impl sovereign_console::JobService for NoJobs {
+    async fn submit(&self, wanted: Value, _: &str) -> Result<Value, Problem> {
+        if wanted["kind"] != "plan" {
+            return Err(Problem::new(ErrorCode::MissingField, "field is missing").field("kind"));
+        }
+        Ok(json!({ "job_id": "plan_040226_1201", "created": true }))
+    }
+
+    async fn list(&self, _: u64, _: u32, _: bool) -> Result<Value, Problem> {
+        Ok(json!({ "jobs": [], "next": null }))
+    }
+
+    async fn show(&self, _: &str) -> Result<Value, Problem> {
+        Err(Problem::new(ErrorCode::NotFound, "no such job"))
+    }
+
+    async fn command(&self, id: &str, _: &str, _: Value, _: &str) -> Result<Value, Problem> {
+        self.show(id).await
+    }
+
+    async fn queues(&self) -> Result<Value, Problem> {
+        Ok(json!({ "queues": [] }))
+    }
+
+    async fn pause(&self, _: &str, _: Option<&str>) -> Result<Value, Problem> {
+        self.queues().await
     }
 }
