@@ -71,7 +71,7 @@ lint:
 # FUZZ_SECONDS: how long each target runs, after its kept corpus; 1800 before a release. What a run
 # finds lies in FUZZ_CORPUS; `cd fuzz && cargo fuzz cmin -s none TARGET` keeps what is new.
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS ?= avro recorded_file ndjson registry_routes kafka_record passkeys
+FUZZ_TARGETS ?= avro recorded_file ndjson registry_routes kafka_record passkeys effect
 FUZZ_CORPUS ?= $(CARGO_TARGET_DIR)/fuzz/found
 fuzz:
 	@cargo fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing: cargo install cargo-fuzz" >&2; exit 1; }

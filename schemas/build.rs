@@ -204,7 +204,7 @@ fn rust_type(schema: &Value, at: &str) -> String {
 fn named_type(name: &str, at: &str) -> String {
     match name {
         "Text" | "Uuid" | "Digest" => format!("crate::{name}"),
-        "AgentState" | "Side" | "Verdict" => name.to_owned(),
+        "AgentState" | "EffectEnd" | "JobQueue" | "Side" | "Verdict" => name.to_owned(),
         other => panic!("{at}: no Rust type for {other}; teach schemas/build.rs"),
     }
 }

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 use sovereign_aggregates::AnyEvent;
-use sovereign_aggregates::agent::{AgentCommand, Register, StartTask};
+use sovereign_aggregates::agent::{AgentCommand, Define, Definition, Register, StartTask};
 use sovereign_aggregates::approval;
 use sovereign_schemas::events::{AgentEvent, ApprovalEvent, TradeEvent, Verdict};
 use sovereign_schemas::{
@@ -12,8 +12,8 @@ use sovereign_schemas::{
 use crate::RawRequest;
 use crate::expiry::Expiries;
 use crate::logic::{
-    Names, Reaction, SHARED, Seen, auditor, code, exchange, guardian, historian, hunter,
-    start_request, trader,
+    Names, Reaction, SHARED, Seen, auditor, code, definition, exchange, guardian, historian,
+    hunter, start_request, trader,
 };
 use crate::market::{MarketFile, slug};
 
@@ -169,7 +169,10 @@ impl Floor {
             }
             AnyEvent::Approval(event) if approval::has_ended(event) => self.approvals.remove(id),
             AnyEvent::Approval(_) => self.approvals.get(id).cloned(),
-            AnyEvent::Imported(_) | AnyEvent::Policy(_) | AnyEvent::Approver(_) => None,
+            AnyEvent::Imported(_)
+            | AnyEvent::Policy(_)
+            | AnyEvent::Approver(_)
+            | AnyEvent::Job(_) => None,
         }
     }
 
@@ -273,34 +276,45 @@ impl Floor {
     }
 }
 
+/// The definition of a built-in agent, under an id that follows from its digest: another build
+/// defines it anew, the same one does not.
+fn define(id: &str, role: &str, department: DepartmentId) -> Result<RawRequest, IdError> {
+    let definition = definition(role)?;
+    let digest = Definition::digest(&definition.text(), &[]);
+    let command = AgentCommand::Define(Box::new(Define {
+        version: None,
+        definition,
+        prompt: None,
+        prompt_likeness: vec![],
+    }));
+    let what = format!("define/{digest}");
+    let (aggregate_id, actor) = (id.parse()?, id.parse()?);
+    Ok(start_request(
+        &what,
+        aggregate_id,
+        actor,
+        department,
+        command,
+    ))
+}
+
 fn start_requests(file: &MarketFile) -> Result<Vec<RawRequest>, IdError> {
     let mut all = Vec::new();
-    let register = |id: &str, role: &'static str, department: DepartmentId| {
+    let mut begin = |id: &str, role: &'static str, department: DepartmentId| {
         let command = AgentCommand::Register(Register { role: code(role) });
-        Ok::<_, IdError>(start_request(
-            "register",
-            id.parse()?,
-            id.parse()?,
-            department,
-            command,
-        ))
+        let request = start_request("register", id.parse()?, id.parse()?, department, command);
+        all.push(request);
+        all.push(define(id, role, department)?);
+        Ok::<_, IdError>(())
     };
     for role in SHARED {
-        all.push(register(role.name, role.name, role.department)?);
+        begin(role.name, role.name, role.department)?;
     }
     let digest = file.digest().to_string();
     for (slug, _) in file.iter() {
         let names = Names::of(slug)?;
-        all.push(register(
-            names.trader.as_str(),
-            "trader",
-            DepartmentId::TRADER,
-        )?);
-        all.push(register(
-            names.hunter.as_str(),
-            "hunter",
-            DepartmentId::HUNTER,
-        )?);
+        begin(names.trader.as_str(), "trader", DepartmentId::TRADER)?;
+        begin(names.hunter.as_str(), "hunter", DepartmentId::HUNTER)?;
     }
     // tasks last: by then everybody is there
     for (slug, series) in file.iter() {

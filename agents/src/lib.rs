@@ -15,6 +15,7 @@ mod floor;
 pub mod logic;
 pub mod market;
 mod ports;
+pub mod programs;
 mod runner;
 
 pub use duties::{Duties, LANES, lane_of};

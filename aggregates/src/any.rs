@@ -5,7 +5,8 @@ use serde_json::Value;
 use sovereign_schemas::avro::{DecodeError, EventGroup, TextsToJson};
 use sovereign_schemas::events::{
     AgentEvent, AgentEventRef, ApprovalEvent, ApprovalEventRef, ApproverEvent, ApproverEventRef,
-    ImportedEvent, ImportedEventRef, PolicyEvent, PolicyEventRef, TradeEvent, TradeEventRef,
+    ImportedEvent, ImportedEventRef, JobEvent, JobEventRef, PolicyEvent, PolicyEventRef,
+    TradeEvent, TradeEventRef,
 };
 use sovereign_schemas::{
     AggregateType, DepartmentId, ErrorCode, EventType, Problem, RawText, RecordedEvent, Text,
@@ -15,6 +16,7 @@ use crate::agent::{Agent, AgentCommand};
 use crate::approval::{self, Approval, ApprovalCommand};
 use crate::approver::{Approver, ApproverCommand};
 use crate::imported::{Imported, ImportedCommand};
+use crate::job::{Job, JobCommand};
 use crate::policy::{Adopted, PolicyCommand};
 use crate::trade::{Trade, TradeCommand};
 use crate::{Decision, Refusal};
@@ -34,6 +36,8 @@ pub enum AnyCommand<T = Text> {
     Policy(PolicyCommand),
     /// To an approver.
     Approver(ApproverCommand<T>),
+    /// To a job.
+    Job(JobCommand<T>),
 }
 
 impl AnyCommand<RawText> {
@@ -56,6 +60,7 @@ impl AnyCommand<RawText> {
             AggregateType::Imported => return Err(ImportedCommand::parse(command)),
             AggregateType::Policy => Self::Policy(PolicyCommand::parse(command, data)?),
             AggregateType::Approver => Self::Approver(ApproverCommand::parse(command, data)?),
+            AggregateType::Job => Self::Job(JobCommand::parse(command, data)?),
         })
     }
 }
@@ -71,6 +76,7 @@ impl<T> AnyCommand<T> {
             Self::Imported(_) => AggregateType::Imported,
             Self::Policy(_) => AggregateType::Policy,
             Self::Approver(_) => AggregateType::Approver,
+            Self::Job(_) => AggregateType::Job,
         }
     }
 
@@ -84,6 +90,7 @@ impl<T> AnyCommand<T> {
             Self::Imported(c) => c.name(),
             Self::Policy(c) => c.name(),
             Self::Approver(c) => c.name(),
+            Self::Job(c) => c.name(),
         }
     }
 
@@ -92,7 +99,7 @@ impl<T> AnyCommand<T> {
     pub const fn default_department(&self) -> DepartmentId {
         match self {
             Self::Agent(AgentCommand::ObserveMarket(_)) => DepartmentId::HUNTER,
-            Self::Agent(_) => DepartmentId::ORCHESTRATOR,
+            Self::Agent(_) | Self::Job(_) => DepartmentId::ORCHESTRATOR,
             Self::Trade(TradeCommand::GiveVerdict(_)) => DepartmentId::AUDITOR,
             Self::Trade(TradeCommand::Conclude(_)) => DepartmentId::HISTORIAN,
             Self::Trade(_) => DepartmentId::TRADER,
@@ -113,7 +120,16 @@ impl<T> AnyCommand<T> {
             Self::Imported(c) => AnyCommand::Imported(c),
             Self::Policy(c) => AnyCommand::Policy(c),
             Self::Approver(c) => AnyCommand::Approver(c.try_map_text(f)?),
+            Self::Job(c) => AnyCommand::Job(c.try_map_text(f)?),
         })
+    }
+
+    /// Where the guard puts what tells whether the command's one text equals another.
+    pub const fn likeness_mut(&mut self) -> Option<&mut Vec<u8>> {
+        match self {
+            Self::Agent(c) => c.likeness_mut(),
+            _ => None,
+        }
     }
 
     /// Every short string that is not free text, with its field: they travel unsealed, so the
@@ -127,6 +143,7 @@ impl<T> AnyCommand<T> {
             Self::Imported(_) => vec![],
             Self::Policy(c) => c.identifiers(),
             Self::Approver(c) => c.identifiers(),
+            Self::Job(c) => c.identifiers(),
         }
     }
 }
@@ -146,6 +163,8 @@ pub enum AnyEvent {
     Policy(PolicyEvent),
     /// Of an approver.
     Approver(ApproverEvent),
+    /// Of a job.
+    Job(JobEvent),
 }
 
 impl AnyEvent {
@@ -167,6 +186,7 @@ impl AnyEvent {
             AggregateType::Imported => Self::Imported(event.decode()?),
             AggregateType::Policy => Self::Policy(event.decode()?),
             AggregateType::Approver => Self::Approver(event.decode()?),
+            AggregateType::Job => Self::Job(event.decode()?),
         })
     }
 
@@ -180,6 +200,7 @@ impl AnyEvent {
             Self::Imported(e) => EventGroup::event_type(e),
             Self::Policy(e) => EventGroup::event_type(e),
             Self::Approver(e) => EventGroup::event_type(e),
+            Self::Job(e) => EventGroup::event_type(e),
         }
     }
 
@@ -192,6 +213,7 @@ impl AnyEvent {
             Self::Imported(e) => e.encode(out),
             Self::Policy(e) => e.encode(out),
             Self::Approver(e) => e.encode(out),
+            Self::Job(e) => e.encode(out),
         }
     }
 
@@ -205,6 +227,7 @@ impl AnyEvent {
             Self::Imported(e) => e.json(texts),
             Self::Policy(e) => e.json(texts),
             Self::Approver(e) => e.json(texts),
+            Self::Job(e) => e.json(texts),
         }
     }
 
@@ -225,13 +248,16 @@ impl AnyEvent {
             .iter()
             .map(|s| s.as_str())
             .collect();
-        let message = if expected.contains(&e.to.as_str()) {
-            format!(
-                "{} needs a clearance: no trade of this agent is authorized",
-                e.to
-            )
-        } else {
-            format!("no transition from {} to {}", e.from, e.to)
+        let (from, to) = (e.from, e.to);
+        let message = match e.cause.as_str() {
+            "definition" => format!("the agent's definition has no transition from {from} to {to}"),
+            "thought" => format!("{to} needs a thought since the agent moved last"),
+            "task" => format!("{to} needs work that was started"),
+            "stopped" => "the engine stopped the agent; somebody else has to let it out".to_owned(),
+            _ if expected.contains(&to.as_str()) => {
+                format!("{to} needs a clearance: no trade of this agent is authorized")
+            }
+            _ => format!("no transition from {from} to {to}"),
         };
         Some(
             Problem::new(ErrorCode::IllegalTransition, message)
@@ -262,6 +288,8 @@ pub enum AnyState {
     Policy(Adopted),
     /// An approver's.
     Approver(Approver),
+    /// A job's.
+    Job(Job),
 }
 
 /// Runs `handle` of a cqrs-es aggregate. It never awaits anything but its sink's own mutex, so one
@@ -296,6 +324,7 @@ impl AnyState {
             AggregateType::Imported => Self::Imported(Imported::default()),
             AggregateType::Policy => Self::Policy(Adopted::default()),
             AggregateType::Approver => Self::Approver(Approver::default()),
+            AggregateType::Job => Self::Job(Job::default()),
         }
     }
 
@@ -309,6 +338,7 @@ impl AnyState {
             Self::Imported(_) => AggregateType::Imported,
             Self::Policy(_) => AggregateType::Policy,
             Self::Approver(_) => AggregateType::Approver,
+            Self::Job(_) => AggregateType::Job,
         }
     }
 
@@ -354,6 +384,10 @@ impl AnyState {
                     .map(AnyEvent::Approver)
                     .collect())
             }
+            (Self::Job(state), AnyCommand::Job(command)) => Ok(run(state, command, decision)?
+                .into_iter()
+                .map(AnyEvent::Job)
+                .collect()),
             _ => Err(Refusal::new(
                 ErrorCode::Internal,
                 "command and aggregate do not match",
@@ -409,6 +443,9 @@ impl AnyState {
             Self::Approver(state) => {
                 state.evolve_borrowed(&ApproverEventRef::decode(event_type, version, payload)?);
             }
+            Self::Job(state) => {
+                state.evolve_borrowed(&JobEventRef::decode(event_type, version, payload)?);
+            }
         }
         Ok(())
     }
@@ -432,6 +469,7 @@ impl AnyState {
             Self::Imported(state) => serde_json::to_writer(&mut *out, state),
             Self::Policy(state) => serde_json::to_writer(&mut *out, state),
             Self::Approver(state) => serde_json::to_writer(&mut *out, state),
+            Self::Job(state) => serde_json::to_writer(&mut *out, state),
         };
         // these structs hold only strings, numbers and maps with string keys: it cannot fail
         if put.is_err() {

@@ -2,13 +2,14 @@ use cqrs_es::Aggregate;
 use sovereign_schemas::DepartmentId;
 use sovereign_schemas::avro::EventGroup;
 use sovereign_schemas::events::{
-    AgentEvent, ApprovalEvent, ApproverEvent, ImportedEvent, PolicyEvent, TradeEvent,
+    AgentEvent, ApprovalEvent, ApproverEvent, ImportedEvent, JobEvent, PolicyEvent, TradeEvent,
 };
 
 use crate::agent::{Agent, AgentCommand};
 use crate::approval::{Approval, ApprovalCommand};
 use crate::approver::{Approver, ApproverCommand};
 use crate::imported::{Imported, ImportedCommand};
+use crate::job::{Job, JobCommand};
 use crate::policy::{Adopted, PolicyCommand};
 use crate::trade::{Trade, TradeCommand};
 use crate::{AnyCommand, AnyEvent};
@@ -55,6 +56,11 @@ impl LedgerAggregate for Approver {
         AnyCommand::Approver(ApproverCommand::Recorded(events))
     }
 }
+impl LedgerAggregate for Job {
+    fn recorded(events: Vec<JobEvent>) -> AnyCommand {
+        AnyCommand::Job(JobCommand::Recorded(events))
+    }
+}
 
 impl AnyCommand {
     /// A command that records these events as they are; `None` if there are none, or they are of
@@ -80,6 +86,7 @@ impl AnyCommand {
             AnyEvent::Imported(_) => all!(Imported, Imported),
             AnyEvent::Policy(_) => all!(Policy, Adopted),
             AnyEvent::Approver(_) => all!(Approver, Approver),
+            AnyEvent::Job(_) => all!(Job, Job),
         }
     }
 }
@@ -91,7 +98,7 @@ impl AnyEvent {
     pub const fn default_department(&self) -> DepartmentId {
         match self {
             Self::Agent(AgentEvent::MarketObserved(_)) => DepartmentId::HUNTER,
-            Self::Agent(_) => DepartmentId::ORCHESTRATOR,
+            Self::Agent(_) | Self::Job(_) => DepartmentId::ORCHESTRATOR,
             Self::Trade(TradeEvent::VerdictGiven(_)) => DepartmentId::AUDITOR,
             Self::Trade(TradeEvent::TradeConcluded(_)) | Self::Imported(_) => {
                 DepartmentId::HISTORIAN
@@ -110,6 +117,7 @@ impl AnyEvent {
             Self::Agent(AgentEvent::AgentRegistered(_))
                 | Self::Trade(TradeEvent::TradeProposed(_))
                 | Self::Approval(ApprovalEvent::ApprovalRequested(_))
+                | Self::Job(JobEvent::JobSubmitted(_))
         )
     }
 }

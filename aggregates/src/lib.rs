@@ -1,4 +1,4 @@
-//! Pure cqrs-es aggregates: [`agent`], [`trade`], [`approval`], [`approver`], [`policy`],
+//! Pure cqrs-es aggregates: [`agent`], [`trade`], [`approval`], [`approver`], [`policy`], [`job`],
 //! [`imported`].
 //!
 //! A command may be refused, an event never: `decide` looks and says which events follow, `evolve`
@@ -12,6 +12,7 @@ mod any;
 pub mod approval;
 pub mod approver;
 pub mod imported;
+pub mod job;
 mod ledger;
 mod parse;
 pub mod policy;

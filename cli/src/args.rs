@@ -63,8 +63,16 @@ pub(crate) enum Command {
     Keys(KeysCommand),
     /// Work through market bars with the built-in agents, then report.
     Trade(TradeArgs),
-    /// List agents with their states.
-    Agents,
+    /// List agents with their states, or define, show and draw them.
+    Agents {
+        #[command(subcommand)]
+        command: Option<AgentsCommand>,
+    },
+    /// Jobs: work that worker processes do, effect by effect.
+    #[command(subcommand)]
+    Jobs(JobsCommand),
+    /// Do jobs of a running engine, in a process of its own, until SIGTERM.
+    Worker(WorkerArgs),
     /// Requests that wait for a human.
     #[command(subcommand)]
     Approvals(ApprovalsCommand),
@@ -155,6 +163,11 @@ pub(crate) struct UpArgs {
     /// Settings: departments. `sovereign.toml` in the data folder if not given.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Workers to start beside the engine, as processes of their own that are started again when
+    /// they die; 1 if no number is given, none without the option.
+    #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = "1",
+          value_parser = clap::value_parser!(u8).range(0..=32))]
+    pub(crate) workers: u8,
     /// Stay in the foreground and log to stderr.
     #[arg(long)]
     pub(crate) foreground: bool,
@@ -388,6 +401,17 @@ pub(crate) enum ApprovalsCommand {
         #[arg(long)]
         reason: String,
     },
+    /// Prove from a recorded file alone who approved what. Needs no engine and no network.
+    Verify {
+        /// Written by sovereign export, from position 1 on.
+        file: PathBuf,
+        /// Print only this approval.
+        #[arg(long, value_name = "ID")]
+        approval: Option<String>,
+        /// A head that was noted earlier, elsewhere: the file must hold it.
+        #[arg(long, value_parser = noted, value_name = "POSITION:HASH")]
+        head: Option<sovereign_schemas::chain::Head>,
+    },
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -397,6 +421,23 @@ pub(crate) enum ApproversCommand {
     Invite {
         /// The person, as the actor of his tokens.
         name: String,
+    },
+    /// List people with passkeys.
+    List,
+    /// Show the passkeys of one person, the revoked ones among them.
+    Show {
+        /// The person.
+        name: String,
+    },
+    /// Let a passkey sign no more.
+    Revoke {
+        /// The person.
+        name: String,
+        /// Id of the credential, as show prints it.
+        credential: String,
+        /// Why, in words; it is scrubbed and sealed.
+        #[arg(long)]
+        reason: String,
     },
 }
 
@@ -448,6 +489,34 @@ pub(crate) enum TokensCommand {
         /// Its name.
         name: String,
     },
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum AgentsCommand {
+    /// Let an agent be made of something else from now on.
+    Define {
+        /// TOML; docs/AGENTS.md describes it.
+        file: PathBuf,
+    },
+    /// Show one agent with its definition.
+    Show {
+        /// Its id.
+        name: String,
+    },
+    /// Draw the state machine; of one agent the part that it uses, and where it stands.
+    Graph {
+        /// Its id.
+        name: Option<String>,
+        /// How.
+        #[arg(long, default_value = "mermaid")]
+        format: GraphFormat,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    Mermaid,
+    Svg,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -540,4 +609,125 @@ pub(crate) enum DeadLettersCommand {
         #[arg(long)]
         reason: String,
     },
+}
+
+/// One of the queues of jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QueueName {
+    High,
+    Default,
+    Low,
+}
+
+impl QueueName {
+    /// The most urgent is 0.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::High => 0,
+            Self::Default => 1,
+            Self::Low => 2,
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Default => "default",
+            Self::Low => "low",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WorkerArgs {
+    /// The queues that it serves.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "high,default,low"
+    )]
+    pub(crate) queues: Vec<QueueName>,
+    /// Jobs at once, 1 to 256. With two or more, one place is kept for the queue high.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) slots: u16,
+    /// Who carries effects out: live, mock or recorded.
+    #[arg(long, default_value = "live", value_name = "live|mock|recorded")]
+    pub(crate) sinks: sovereign_sinks::SinkMode,
+    /// The script that mock sinks answer from.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) script: Option<PathBuf>,
+    /// Others take its jobs over when it was silent for so many milliseconds, from 1,000.
+    #[arg(long, default_value_t = 10_000, value_name = "MS",
+          value_parser = clap::value_parser!(u32).range(1_000..=600_000))]
+    pub(crate) lease_ms: u32,
+    /// So many seconds effects under way may still take after SIGTERM.
+    #[arg(long, default_value_t = 30, value_name = "S",
+          value_parser = clap::value_parser!(u16).range(0..=3_600))]
+    pub(crate) grace_s: u16,
+    /// Stop when this process is not the parent any more.
+    #[arg(long, hide = true)]
+    pub(crate) parent: Option<i32>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// Submit jobs, one JSON object a line; prints their ids.
+    Submit {
+        /// A file, or `-` for standard input.
+        #[arg(default_value = "-", value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Jobs that have not ended.
+    List {
+        /// Also those that ended.
+        #[arg(long)]
+        all: bool,
+    },
+    /// One job with what became of each effect.
+    Show {
+        /// Its id.
+        job: String,
+    },
+    /// Give a job up: at once, or before its next effect.
+    Abort {
+        /// Its id.
+        job: String,
+        /// Why, as a short code.
+        #[arg(long, default_value = "operator")]
+        reason: String,
+    },
+    /// Say whether an effect in doubt happened.
+    Resolve {
+        /// The job's id.
+        job: String,
+        /// Number of the effect, from 0.
+        index: u32,
+        /// It happened; the job goes on behind it.
+        #[arg(
+            long,
+            conflicts_with = "not_done",
+            required_unless_present = "not_done"
+        )]
+        done: bool,
+        /// It did not; it is run again.
+        #[arg(long)]
+        not_done: bool,
+    },
+    /// The queues with what is in them.
+    Queues,
+    /// Begin nothing of a queue any more; what a worker has goes on.
+    Pause {
+        /// Which.
+        #[arg(value_enum)]
+        queue: QueueName,
+    },
+    /// Let a queue go on.
+    Resume {
+        /// Which.
+        #[arg(value_enum)]
+        queue: QueueName,
+    },
+    /// Pause all queues, and wait until no worker has a job.
+    Drain,
 }

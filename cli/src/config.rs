@@ -3,6 +3,9 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use sovereign_agents::programs::{self, Program};
+use sovereign_effects::Programs;
+use sovereign_effects::tools::ProgramTexts;
 use sovereign_schemas::{Department, Departments, ErrorCode, Problem};
 
 use crate::failure::Result;
@@ -11,6 +14,10 @@ use crate::failure::Result;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Config {
     pub(crate) departments: Departments,
+    /// What effects may run on this machine.
+    pub(crate) processes: Programs,
+    /// Programs that act as agents.
+    pub(crate) programs: Vec<Program>,
 }
 
 #[derive(Deserialize)]
@@ -18,6 +25,10 @@ pub(crate) struct Config {
 struct File {
     #[serde(default)]
     departments: Vec<Department>,
+    #[serde(default)]
+    processes: ProgramTexts,
+    #[serde(default)]
+    programs: Vec<Program>,
 }
 
 /// Reads the file; the defaults if there is none.
@@ -40,12 +51,25 @@ fn parse(text: &str) -> Result<Config, Problem> {
             None => problem,
         }
     })?;
+    let processes = Programs::check(&file.processes)
+        .map_err(|fault| fault.problem(ErrorCode::InvalidConfig, text))?;
+    programs::check(&file.programs)?;
+    let programs = file.programs;
     if file.departments.is_empty() {
-        return Ok(Config::default());
+        let departments = Departments::default();
+        return Ok(Config {
+            departments,
+            processes,
+            programs,
+        });
     }
     let departments = Departments::new(file.departments)
         .map_err(|e| Problem::new(ErrorCode::InvalidConfig, e.to_string()).field("departments"))?;
-    Ok(Config { departments })
+    Ok(Config {
+        departments,
+        processes,
+        programs,
+    })
 }
 
 #[cfg(test)]
@@ -59,6 +83,27 @@ mod tests {
         assert_eq!(problem.line, Some(3));
         let problem = parse("[[departments]]\nid = 1\nname = \"orchestrator\"\n").unwrap_err();
         assert!(problem.message.contains("is missing"), "{problem}");
+    }
+
+    #[test]
+    fn a_program_out_of_its_range_is_named() {
+        let text = "[[programs]]\nname = \"m\"\ncommand = \"/bin/cat\"\nagents = [\"m\"]\n\
+                    events = [\"MarketObserved\"]\n";
+        assert_eq!(parse(text).unwrap().programs.len(), 1);
+        for (more, field) in [
+            ("window = 0", "programs.window"),
+            ("answer_ms = 1", "programs.answer_ms"),
+            ("faults = 1000", "programs.faults"),
+        ] {
+            let problem = parse(&format!("{text}{more}\n")).unwrap_err();
+            assert_eq!(problem.field.as_deref(), Some(field), "{problem}");
+        }
+        let problem = parse(&text.replace("MarketObserved", "Nonsense")).unwrap_err();
+        assert_eq!(problem.field.as_deref(), Some("programs.events"));
+        let problem = parse(&format!("{text}{text}")).unwrap_err();
+        assert_eq!(problem.field.as_deref(), Some("programs.name"));
+        let problem = parse(&text.replace("/bin/cat", "cat")).unwrap_err();
+        assert_eq!(problem.field.as_deref(), Some("programs.command"));
     }
 
     #[test]

@@ -22,6 +22,14 @@ impl Failure {
         Problem::new(code, message).into()
     }
 
+    /// Names the line of the input.
+    pub(crate) fn at_line(self, line: u64) -> Self {
+        match self {
+            Self::Problem(problem) => problem.line(line).into(),
+            other => other,
+        }
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Problem(problem) => problem.code.exit_code(),

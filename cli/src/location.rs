@@ -24,6 +24,12 @@ pub(crate) struct EngineState {
     /// `database` under the role of the API.
     #[serde(default)]
     pub(crate) api_database: String,
+    /// `database` under the role of workers.
+    #[serde(default)]
+    pub(crate) worker_database: String,
+    /// `keys_database` under the role of workers.
+    #[serde(default)]
+    pub(crate) worker_keys_database: String,
     pub(crate) brokers: String,
     /// librdkafka properties for TLS and SASL.
     pub(crate) kafka_properties: std::collections::BTreeMap<String, String>,

@@ -17,8 +17,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use args::{Cli, Command};
 use commands::{
-    agents, approvals, approvers, dead_letters, down, export, import, keys, log, policy, replay,
-    scrub, send, status, tokens, trade, up, verify, views,
+    agents, approvals, approvers, dead_letters, down, export, import, jobs, keys, log, policy,
+    replay, scrub, send, status, tokens, trade, up, verify, views, worker,
 };
 use failure::{Failure, Result, internal};
 use location::Location;
@@ -55,7 +55,11 @@ fn start(cli: Cli, output: Output) -> Result<()> {
         return runtime.block_on(run(cli, output));
     }
     let runtime = builder.enable_all().build().map_err(internal)?;
-    let engine = matches!(&cli.command, Command::Up(args) if args.foreground);
+    let engine = match &cli.command {
+        Command::Up(args) => args.foreground,
+        Command::Worker(_) => true,
+        _ => false,
+    };
     runtime.block_on(async {
         if engine {
             // it takes Ctrl-C as a request to stop cleanly
@@ -74,7 +78,8 @@ fn works_alone(command: &Command) -> bool {
         Command::Replay(args) => args.offline,
         Command::Scrub(_)
         | Command::Completions { .. }
-        | Command::Policy(args::PolicyCommand::Check { .. }) => true,
+        | Command::Policy(args::PolicyCommand::Check { .. })
+        | Command::Approvals(args::ApprovalsCommand::Verify { .. }) => true,
         _ => false,
     }
 }
@@ -95,7 +100,9 @@ async fn run(cli: Cli, output: Output) -> Result<()> {
         Command::Scrub(args) => scrub::run(&args),
         Command::Keys(command) => keys::run(location, output, command).await,
         Command::Trade(args) => trade::run(location, output, args).await,
-        Command::Agents => agents::run(location, output).await,
+        Command::Agents { command } => agents::run(location, output, command).await,
+        Command::Jobs(command) => jobs::run(location, output, command).await,
+        Command::Worker(args) => worker::run(location, output, args).await,
         Command::Approvals(command) => approvals::run(location, output, command).await,
         Command::Approvers(command) => approvers::run(location, output, command).await,
         Command::Policy(command) => policy::run(location, output, command).await,

@@ -43,6 +43,12 @@ pub(crate) fn key_store(location: &Location, state: &EngineState) -> Result<KeyS
     Ok(KeyStore::connect(&state.keys_database, master).map_err(|e| e.problem())?)
 }
 
+/// The same under the role of workers, which makes keys of new subjects too.
+pub(crate) fn worker_key_store(location: &Location, state: &EngineState) -> Result<KeyStore> {
+    let master = master_key(&path(location, state))?;
+    Ok(KeyStore::connect(&state.worker_keys_database, master).map_err(|e| e.problem())?)
+}
+
 impl Revealer {
     /// `None` for a reader who has no master key: texts stay sealed.
     pub(crate) async fn open(location: &Location, state: &EngineState) -> Result<Option<Self>> {

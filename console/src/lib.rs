@@ -38,8 +38,8 @@ pub use options::ConsoleOptions;
 pub use registry::store::{Mode, SchemaStore, SchemaStoreError, SchemaVersion};
 pub use services::{
     ApprovalSource, ApprovalTerms, CommandGate, DigestSource, EventFilter, EventSource, Health,
-    HealthSource, PartHealth, PasskeyRow, RowSource, Rows, Services, ShutdownTrigger, StatusSource,
-    TaskStarter, Texts, ViewAdmin,
+    HealthSource, JobService, PartHealth, PasskeyRow, RowSource, Rows, Services, ShutdownTrigger,
+    StatusSource, TaskStarter, Texts, ViewAdmin,
 };
 pub use token::{TOKEN_BYTES_MIN, Token};
 

@@ -132,6 +132,52 @@ pub trait DigestSource: Send + Sync {
     async fn digest(&self) -> Result<Value, Problem>;
 }
 
+/// Jobs and their queues.
+#[async_trait]
+pub trait JobService: Send + Sync {
+    /// Submits a job, a JSON object as the client sent it; answers with its id.
+    ///
+    /// # Errors
+    /// What is wrong with it, or why it cannot be taken.
+    async fn submit(&self, wanted: Value, actor: &str) -> Result<Value, Problem>;
+
+    /// A page of jobs behind a position; `all` includes those that ended.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    async fn list(&self, after: u64, limit: u32, all: bool) -> Result<Value, Problem>;
+
+    /// One job with what became of each effect.
+    ///
+    /// # Errors
+    /// `not-found` if there is no such job.
+    async fn show(&self, id: &str) -> Result<Value, Problem>;
+
+    /// Sends a command to a job; answers with the job as it is then.
+    ///
+    /// # Errors
+    /// Why it may not happen.
+    async fn command(
+        &self,
+        id: &str,
+        command: &str,
+        data: Value,
+        actor: &str,
+    ) -> Result<Value, Problem>;
+
+    /// The queues with what is in them.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    async fn queues(&self) -> Result<Value, Problem>;
+
+    /// Pauses a queue in the name of somebody, or lets it go on; answers with all queues.
+    ///
+    /// # Errors
+    /// `not-found` if there is no such queue.
+    async fn pause(&self, queue: &str, by: Option<&str>) -> Result<Value, Problem>;
+}
+
 /// Commands on views.
 #[async_trait]
 pub trait ViewAdmin: Send + Sync {
@@ -328,6 +374,8 @@ pub struct Services {
     pub views: Arc<dyn ViewAdmin>,
     /// `/api/v1/events`.
     pub events: Arc<dyn EventSource>,
+    /// `/api/v1/jobs`, `/api/v1/queues`.
+    pub jobs: Arc<dyn JobService>,
     /// `/api/v1/agents`, `/api/v1/approvals`.
     pub rows: Arc<dyn RowSource>,
     /// `/api/v1/approvals` in detail, `/api/v1/approvers`.

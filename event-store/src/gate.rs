@@ -74,6 +74,12 @@ impl Gate {
         &self.keys
     }
 
+    /// A text as it would be let into an event: what looks like a secret is taken out.
+    #[must_use]
+    pub fn scrub(&self, text: &str) -> String {
+        self.scrubber.scrub(text).into_text()
+    }
+
     /// Understands one line, and says under which id the caller knows the command, if it gave one
     /// that could be read.
     ///
@@ -237,11 +243,20 @@ impl Gate {
             texts += 1;
             admit::clean(&self.scrubber, &raw).map_err(|p| p.field("data"))
         })?;
-        let command = if department.seal && texts > 0 {
-            self.seal(command, subject.as_str(), texts).await?
+        let mut alike = None;
+        let mut command = if department.seal && texts > 0 {
+            self.seal(command, subject.as_str(), texts, &mut alike)
+                .await?
         } else {
-            command.try_map_text(|text| Ok::<Text, Problem>(admit::plain(text)))?
+            command.try_map_text(|text| {
+                alike = Some(admit::likeness_of(&text, None));
+                Ok::<Text, Problem>(admit::plain(text))
+            })?
         };
+        // commands that bear one have a single text
+        if let (Some(to), Some(alike)) = (command.likeness_mut(), alike) {
+            *to = alike.to_vec();
+        }
         Ok(CommandRequest {
             aggregate_id,
             command,
@@ -256,6 +271,7 @@ impl Gate {
         command: AnyCommand<CleanText>,
         subject: &str,
         texts: usize,
+        alike: &mut Option<[u8; 8]>,
     ) -> Result<AnyCommand, Problem> {
         let leaves = self
             .keys
@@ -267,6 +283,7 @@ impl Gate {
             let leaf = leaves.next().ok_or_else(|| {
                 Problem::new(ErrorCode::Internal, "fewer keys than texts were reserved")
             })?;
+            *alike = Some(admit::likeness_of(&text, Some(&leaf)));
             admit::sealed(&text, &leaf)
                 .map_err(|e| Problem::new(ErrorCode::Internal, e.to_string()))
         })

@@ -16,6 +16,7 @@ mod flush;
 mod gate;
 mod import;
 mod indexes;
+mod jobs;
 mod keys;
 mod migrate;
 pub mod port;
@@ -42,6 +43,9 @@ pub use import::{
     Import, ImportMode, ImportOptions, ImportProblem, ImportProgress, ImportReport, ImportedType,
 };
 pub use indexes::{IndexDifference, check_indexes};
+pub use jobs::{
+    Claim, Decided, FEED_EVENTS_MAX, JobQueueStore, JobRow, JobSignal, QUEUE_NAMES, QueueRow,
+};
 pub use keys::KeyStore;
 pub use port::Filter;
 pub use read::{LedgerLog, LedgerReader};

@@ -46,6 +46,11 @@ pub(crate) const LEDGER: Migrations = Migrations {
             name: "sequence",
             sql: include_str!("../migrations/ledger-0005-sequence.sql"),
         },
+        Migration {
+            version: 6,
+            name: "jobs",
+            sql: include_str!("../migrations/ledger-0006-jobs.sql"),
+        },
     ],
 };
 

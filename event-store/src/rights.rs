@@ -47,7 +47,7 @@ impl Part {
             )),
             Self::Worker => all.extend([
                 format!("grant insert on ledger.events, ledger.refusals to {role}"),
-                format!("grant update on ledger.head to {role}"),
+                format!("grant update on ledger.head, ledger.jobs to {role}"),
             ]),
         }
         all

@@ -58,6 +58,58 @@ impl Corpus {
     }
 }
 
+/// For the target `effect`: which part, and its text.
+const EFFECTS: &[(u8, &str)] = &[
+    (
+        0,
+        r#"{"kind":"http","tool":"orders","method":"POST","path":"/v1/orders","query":{"a":"b"},"body":{"n":[1,null]}}"#,
+    ),
+    (
+        0,
+        r#"{"kind":"model","tool":"llm","model":"m/x:7b","tokens_max":9,"temperature":0.5,"seed":1,"messages":[{"role":"user","content":"hi"}]}"#,
+    ),
+    (
+        0,
+        r#"{"kind":"timer","until":"2026-01-01T00:00:00.000001Z"}"#,
+    ),
+    (0, r#"{"kind":"random","bytes":16}"#),
+    (
+        0,
+        r#"{"kind":"random","integers":{"count":3,"low":-1,"high":9223372036854775807}}"#,
+    ),
+    (
+        0,
+        r#"{"kind":"order","exchange":"mock","instrument":"AAPL","side":"SELL","quantity":"1.5","price":"10.25","at":"2000-03-02","price_worst":"10"}"#,
+    ),
+    (
+        0,
+        r#"{"kind":"process","program":"report","arguments":["a","-b"],"input":"c"}"#,
+    ),
+    (1, "/v1/orders/17"),
+    (1, "/a.b-c_d~e/%20/%C3%A9/@:!$&'()*+,="),
+    (1, "/v1/%2e%2e/admin"),
+    (2, "https://api.example.com:8443/v2"),
+    (2, "http://[::ffff:127.0.0.1]:80/"),
+    (2, "https://xn--exmple-cua.com"),
+    (2, "http://127.0.0.1/"),
+    (
+        3,
+        "[tools.t]\nbase = \"https://example.com/v2\"\nmethods = [\"GET\", \"POST\"]\npaths = [\"/a\", \"/b/\"]\nreach = [\"loopback\", \"link-local\"]\nidempotency_header = \"k\"\nsecret = \"s\"\nsecret_header = \"x-key\"\nsecret_prefix = \"\"\nheaders = { x = \"y\" }\non_5xx = \"failed\"\nredirects_max = 2\ncalls_per_s_max = 3\nburst_max = 4\nanswer_bytes_max = 100\n",
+    ),
+    (
+        3,
+        "[exchanges.e]\nseed = 1\ncommission_per_mille = \"0.5\"\ncommission_min = \"1\"\nslippage_bps_max = 10\nlatency_ms_min = 1\nlatency_ms_max = 5\n",
+    ),
+    (
+        4,
+        "[programs.p]\npath = \"/bin/p\"\narguments = [\"a\"]\nmore_arguments_max = 1\nflags = [\"-x\"]\nfolder = \"/tmp\"\nrepeatable = true\nnot_done_exits = [64]\n",
+    ),
+    (
+        5,
+        "seed = 7\n[[answers]]\nkind = \"http\"\ntarget = \"t\"\nmethod = \"GET\"\npath = \"/\"\nweight = 3\noutcome = \"done\"\nresult = { a = 1 }\n[[answers]]\nkind = \"model\"\noutcome = \"failed\"\nmessage = \"no\"\nretry = true\n",
+    ),
+];
+
 fn main() -> Done {
     let mut args = std::env::args().skip(1).map(PathBuf::from);
     let out = args.next().ok_or("usage: seeds OUT [LEDGER.avro]")?;
@@ -73,6 +125,10 @@ fn main() -> Done {
         lines.put(line.as_bytes())?;
     }
     lines.put(COMMANDS.join("\n").as_bytes())?;
+    let effects = Corpus::new(&out, "effect")?;
+    for (which, text) in EFFECTS {
+        effects.put(&[&[*which], text.as_bytes()].concat())?;
+    }
     let requests = Corpus::new(&out, "registry_routes")?;
     for request in REQUESTS {
         requests.put(request.as_bytes())?;

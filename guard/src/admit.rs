@@ -6,7 +6,7 @@ use sovereign_admission::Admitted;
 use sovereign_schemas::{ErrorCode, Problem, RawText, TEXT_BYTES_MAX, Text, Uuid};
 
 use crate::scrub::{Finding, Scrubber};
-use crate::seal::{SealError, TextKey, seal};
+use crate::seal::{SealError, TextKey, likeness, seal};
 
 /// Text that holds no secret any more, on its way into an event. Prints only its length.
 pub struct CleanText(String);
@@ -26,6 +26,8 @@ pub struct Leaf {
     pub index: u64,
     /// Its key.
     pub key: TextKey,
+    /// Makes the likeness of the text; the same for all texts of the subject.
+    pub likeness_key: TextKey,
     /// 12 random bytes, so that even a leaf used twice by mistake would not repeat a key stream.
     pub nonce: [u8; 12],
 }
@@ -78,6 +80,25 @@ pub fn plain(text: CleanText) -> Text {
     Text::plain(Admitted::by_guard(), text.0)
 }
 
+/// What is equal for texts of one subject that say the same: runs of white space and the case of
+/// ASCII letters make no difference. Without a leaf, for a department that does not seal, it is a
+/// plain hash.
+#[must_use]
+pub fn likeness_of(text: &CleanText, leaf: Option<&Leaf>) -> [u8; 8] {
+    let words: Vec<&str> = text.0.split_whitespace().collect();
+    let same = words.join(" ").to_ascii_lowercase();
+    match leaf {
+        Some(leaf) => likeness(&leaf.likeness_key, same.as_bytes()),
+        None => {
+            let digest =
+                sovereign_schemas::Digest::of(&[b"sovereign likeness v1\0", same.as_bytes()]);
+            let mut short = [0; 8];
+            short.copy_from_slice(&digest.0[..8]);
+            short
+        }
+    }
+}
+
 /// Seals under a leaf.
 ///
 /// # Errors
@@ -88,6 +109,7 @@ pub fn sealed(text: &CleanText, leaf: &Leaf) -> Result<Text, SealError> {
         index,
         key,
         nonce,
+        likeness_key: _,
     } = leaf;
     let ciphertext = seal(key, *nonce, key_id.into_bytes(), *index, text.0.as_bytes())?;
     Ok(Text::sealed(
@@ -147,6 +169,7 @@ mod tests {
             key_id: Uuid::from_u128(1),
             index,
             key: root.derive(index).unwrap(),
+            likeness_key: root.derive(crate::seal::LIKENESS_INDEX).unwrap(),
             nonce: [3; 12],
         };
         let text = sealed(&clean, &leaf(5)).unwrap();
@@ -159,6 +182,29 @@ mod tests {
             open(&text, &leaf(6).key),
             Err(SealError::NotAuthentic)
         ));
+    }
+
+    #[test]
+    fn a_likeness_is_equal_for_equal_texts_of_one_subject_only() {
+        let scrubber = Scrubber::standard();
+        let clean = |text: &str| clean(&scrubber, &RawText::new(text)).unwrap();
+        let leaf = |root: u8, index| {
+            let root = SubjectKey::from_bytes([root; 32]);
+            Leaf {
+                key_id: Uuid::from_u128(1),
+                index,
+                key: root.derive(index).unwrap(),
+                likeness_key: root.derive(crate::seal::LIKENESS_INDEX).unwrap(),
+                nonce: [3; 12],
+            }
+        };
+        let of = |text: &str, root, index| likeness_of(&clean(text), Some(&leaf(root, index)));
+        assert_eq!(of("wait and see", 1, 5), of(" Wait  and\nsee", 1, 6));
+        assert_ne!(of("wait and see", 1, 5), of("wait and seek", 1, 5));
+        assert_ne!(of("wait and see", 1, 5), of("wait and see", 2, 5));
+        let plain = likeness_of(&clean("wait and see"), None);
+        assert_ne!(of("wait and see", 1, 5), plain);
+        assert_eq!(plain, likeness_of(&clean("wait  and see"), None));
     }
 
     #[test]

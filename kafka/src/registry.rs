@@ -231,9 +231,15 @@ pub(crate) async fn fingerprint(
     let settings = options.settings()?;
     match get_schema_by_id(id, &settings).await {
         Ok(schema) => Ok(catalog::fingerprint(&schema.schema)),
-        Err(error) if error.retriable => Err(options.unreachable(&error)),
-        Err(error) => Ok(Err(words(&error))),
+        Err(error) if says_unknown(&error) => Ok(Err(words(&error))),
+        Err(error) => Err(options.unreachable(&error)),
     }
+}
+
+/// Whether the registry answered that it has no such id. All else, such as 401, says nothing about
+/// the id. The client keeps the status in its words only.
+fn says_unknown(error: &SRCError) -> bool {
+    error.error.ends_with("status 404 Not Found")
 }
 
 #[cfg(test)]
@@ -257,6 +263,38 @@ mod tests {
         let error = SchemaIds::register_all(&options).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::RegistryUnreachable);
         assert!(error.to_string().contains("127.0.0.1:9"));
+    }
+
+    /// What the registry with this answer says about an id.
+    async fn asked(answer: &'static str) -> Result<Result<[u8; 8], String>, RegistryError> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let options = RegistryOptions::new(format!("http://{}", listener.local_addr().unwrap()));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4_096]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        fingerprint(&options, 7).await
+    }
+
+    #[tokio::test]
+    async fn only_a_registry_that_does_not_have_the_id_makes_it_an_unknown_one() {
+        let missing = "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\n\
+             content-length: 49\r\nconnection: close\r\n\r\n\
+             {\"error_code\":40403,\"message\":\"Schema not found\"}";
+        assert!(asked(missing).await.unwrap().is_err());
+        for answer in [
+            "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi",
+            "",
+        ] {
+            let error = asked(answer).await.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::RegistryUnreachable, "{answer:?}");
+        }
     }
 
     /// Answers each request in turn: 503 to the first, then ids from 1; gives the requests back.

@@ -3,8 +3,8 @@
 use sovereign_schemas::AggregateType;
 use sovereign_schemas::avro::DecodeError;
 use sovereign_schemas::events::{
-    AgentEventRef, ApprovalEventRef, ApproverEventRef, ImportedEventRef, PolicyEventRef,
-    TradeEventRef,
+    AgentEventRef, ApprovalEventRef, ApproverEventRef, ImportedEventRef, JobEventRef,
+    PolicyEventRef, TradeEventRef,
 };
 
 use crate::source::View;
@@ -33,6 +33,7 @@ pub(crate) fn decodes(aggregate_type: AggregateType, event: &View<'_>) -> Result
         AggregateType::Approver => {
             ApproverEventRef::decode(event_type, event_version, payload).map(drop)
         }
+        AggregateType::Job => JobEventRef::decode(event_type, event_version, payload).map(drop),
     }
 }
 

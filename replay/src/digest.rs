@@ -35,6 +35,9 @@ pub struct Digests {
     /// Of all approvers; none if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approver: Option<Digest>,
+    /// Of all jobs; none if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<Digest>,
     /// Of everything.
     pub all: Digest,
 }
@@ -125,6 +128,7 @@ pub(crate) fn combine(mut aggregates: Vec<AggregateDigest>) -> Digests {
         imported: later(AggregateType::Imported),
         policy: later(AggregateType::Policy),
         approver: later(AggregateType::Approver),
+        job: later(AggregateType::Job),
         all: Digest::of(&[&all]),
     }
 }

@@ -51,6 +51,7 @@ fn touch(state: &AnyState) -> u64 {
         | AnyState::Imported(_)
         | AnyState::Policy(_)
         | AnyState::Approver(_) => 0,
+        AnyState::Job(job) => job.effects.len() as u64,
     }
 }
 

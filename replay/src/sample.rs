@@ -162,6 +162,7 @@ impl Sample {
                     from,
                     to,
                     reason: reason.into(),
+                    definition: 1,
                 },
             ))
         };
@@ -194,8 +195,12 @@ impl Sample {
         while text.len() < self.thought_bytes {
             text.push_str("; volume is as usual, and no other bar says otherwise");
         }
+        let likeness = self.random.next().to_be_bytes().to_vec();
         let text = plain(&text)?;
-        Some(payload(DepartmentId::TRADER, &ThoughtRecorded { text }))
+        Some(payload(
+            DepartmentId::TRADER,
+            &ThoughtRecorded { text, likeness },
+        ))
     }
 
     /// Every sixteenth bar is written as version 1.
@@ -401,7 +406,10 @@ impl Iterator for Sample {
             AggregateType::Agent => self.agent_event(index),
             AggregateType::Trade => self.trade_event(index),
             AggregateType::Approval => self.approval_event(index),
-            AggregateType::Imported | AggregateType::Policy | AggregateType::Approver => None,
+            AggregateType::Imported
+            | AggregateType::Policy
+            | AggregateType::Approver
+            | AggregateType::Job => None,
         }?;
         self.recorded(index, payload)
     }

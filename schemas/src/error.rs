@@ -66,6 +66,10 @@ codes! {
     InvalidUsage = "invalid-usage", 2, "see the command's --help";
     /// A configuration file that cannot be used.
     InvalidConfig = "invalid-config", 2, "correct the setting that is named";
+    /// A program that acts as an agent failed again and again.
+    ProgramFailed = "program-failed", 1, "read logs/program-NAME.log in the data folder, correct the program, and start the engine again";
+    /// A definition of an agent that cannot be used.
+    InvalidDefinition = "invalid-definition", 2, "correct the field that is named; a definition can only narrow the machine";
     /// A policy that cannot be used.
     InvalidPolicy = "invalid-policy", 2, "correct the line that is named";
     /// A table that is not one of events.
@@ -134,6 +138,14 @@ codes! {
     RateLimited = "rate-limited", 6, "wait for the time that is named, then send less at once";
     /// A reader that does not keep up.
     TooSlow = "too-slow", 6, "connect again with the last position that was read, and read faster or filter";
+    /// A job waits for itself, or for one that does not exist.
+    JobDependency = "job-dependency", 2, "let a job wait only for jobs that were submitted before it";
+    /// Another worker has taken the job over.
+    StaleAttempt = "stale-attempt", 1, "nothing: the worker drops the job, and the other goes on";
+    /// A job that goes on although it is to be aborted.
+    JobAborting = "job-aborting", 1, "nothing: its worker undoes what can be undone and ends it";
+    /// Nobody knows whether an effect happened.
+    EffectInDoubt = "effect-in-doubt", 4, "find out at the target, then sovereign jobs resolve JOB INDEX --done or --not-done";
     /// The aggregate has moved on.
     VersionConflict = "version-conflict", 1, "read the aggregate again and decide anew";
     /// The engine has too much to do just now.
@@ -200,6 +212,36 @@ codes! {
     KeyMissing = "key-missing", 4, "use the data folder that holds the master key; an erased key stays erased";
     /// A master key other than that of the key database.
     WrongMasterKey = "wrong-master-key", 2, "give the engine the master key that the others have, with --master-key";
+    /// An effect that says something impossible.
+    InvalidEffect = "invalid-effect", 2, "correct the field that is named; docs/EFFECTS.md has the form of each kind";
+    /// An effect that the policy or this machine does not allow.
+    EffectRefused = "effect-refused", 4, "use what is allowed, or have an administrator allow it; docs/EFFECTS.md says where";
+    /// An address that a tool may not be in.
+    AddressRefused = "address-refused", 4, "correct the tool's address, or name its network in the tool's reach";
+    /// A redirect that is not followed.
+    RedirectRefused = "redirect-refused", 4, "correct the tool's base, or allow what its server redirects to";
+    /// A tool's server cannot be reached.
+    TargetUnreachable = "target-unreachable", 5, "check that the tool's server runs and that its base is right";
+    /// A target said no.
+    TargetRefused = "target-refused", 1, "look at the answer's status, and correct what was asked";
+    /// A target failed.
+    TargetFailed = "target-failed", 1, "find out at the target whether it happened, then resolve it";
+    /// An answer that did not come whole.
+    AnswerIncomplete = "answer-incomplete", 1, "find out at the target whether it happened, then resolve it";
+    /// An answer that cannot be kept.
+    AnswerTooLarge = "answer-too-large", 1, "ask the target for less, or raise the tool's answer_bytes_max";
+    /// A secret that is not there.
+    SecretMissing = "secret-missing", 2, "put the secret into its file or environment variable; docs/EFFECTS.md says which";
+    /// A program that failed.
+    ProcessFailed = "process-failed", 1, "look at the program's own log, then resolve it";
+    /// Work that was called off after it had begun.
+    CalledOff = "called-off", 1, "find out at the target whether it happened, then resolve it";
+    /// A run over the past that wants what did not happen.
+    NotRecorded = "not-recorded", 3, "use the log that the effect was recorded in, up to its outcome";
+    /// A run over the past that wants something else.
+    RecordingDiffers = "recording-differs", 3, "use the build that recorded it, or find out what changed";
+    /// A mock run without an answer.
+    NoMockAnswer = "no-mock-answer", 1, "add an answer for the effect to the script";
     /// A bug.
     Internal = "internal", 1, "report it with the log lines around it";
 }

@@ -32,6 +32,8 @@ pub enum AggregateType {
     Policy,
     /// A person who approves, with the passkeys that sign for him.
     Approver,
+    /// Work that a worker does.
+    Job,
 }
 
 impl AggregateType {
@@ -43,6 +45,7 @@ impl AggregateType {
         Self::Imported,
         Self::Policy,
         Self::Approver,
+        Self::Job,
     ];
 
     /// As it stands in headers.
@@ -55,6 +58,7 @@ impl AggregateType {
             Self::Imported => "imported",
             Self::Policy => "policy",
             Self::Approver => "approver",
+            Self::Job => "job",
         }
     }
 }
@@ -78,6 +82,7 @@ impl FromStr for AggregateType {
                     .field("aggregate")
                     .found(text)
                     .expected("agent, trade, approval, imported, policy or approver")
+                    .expected("agent, trade, approval, imported, policy or job")
             })
     }
 }

@@ -53,7 +53,6 @@ through_serde! {
     Timestamp: "a moment",
     Date: "a date",
     Decimal: "an exact decimal",
-    Vec<u8>: "a list of bytes",
 }
 
 impl FromJson for String {
@@ -65,6 +64,24 @@ impl FromJson for String {
         };
         intake.name(&text)?;
         Ok(text)
+    }
+}
+
+/// Bytes are written as hexadecimal digits.
+impl FromJson for Vec<u8> {
+    fn from_json(value: Value, _: &mut dyn Intake) -> Result<Self, Problem> {
+        let wrong = || {
+            Problem::new(ErrorCode::WrongType, "value has the wrong form")
+                .expected("bytes as hexadecimal digits")
+        };
+        let text = value.as_str().ok_or_else(wrong)?;
+        if !text.len().is_multiple_of(2) || !text.is_ascii() {
+            return Err(wrong());
+        }
+        let pairs = (0..text.len()).step_by(2).map(|at| &text[at..at + 2]);
+        pairs
+            .map(|pair| u8::from_str_radix(pair, 16).map_err(|_| wrong()))
+            .collect()
     }
 }
 

@@ -3,7 +3,10 @@
 
 use crate::events::{
     ApprovalRequested, ApprovalRequestedRef, ApprovalRequestedV1, ApprovalRequestedV1Ref,
-    MarketObserved, MarketObservedRef, MarketObservedV1, MarketObservedV1Ref,
+    MarketObserved, MarketObservedRef, MarketObservedV1, MarketObservedV1Ref, StateTransitioned,
+    StateTransitionedRef, StateTransitionedV1, StateTransitionedV1Ref, ThoughtRecorded,
+    ThoughtRecordedRef, ThoughtRecordedV1, ThoughtRecordedV1Ref, TransitionRefused,
+    TransitionRefusedRef, TransitionRefusedV1, TransitionRefusedV1Ref,
 };
 
 /// One body for the owned and for the borrowed form, so that they cannot differ.
@@ -41,8 +44,8 @@ upcast!(
 );
 
 upcast!(
-    /// Version 1 could not be granted: it said neither who wants the action nor how many people
-    /// must approve, and the policies of its time asked one.
+    /// Version 1 cannot be granted: it says neither who wants the action nor how many people must
+    /// approve.
     (ApprovalRequestedV1, ApprovalRequestedV1Ref) => (ApprovalRequested, ApprovalRequestedRef), |old| {
         action: old.action,
         target_id: old.target_id,
@@ -56,6 +59,48 @@ upcast!(
         department: Default::default(),
         asset: Default::default(),
         rule: Default::default(),
-        people_needed: 1,
+        people_needed: 0,
+    }
+);
+
+/// Version 1 did not know which thoughts are equal.
+impl From<ThoughtRecordedV1> for ThoughtRecorded {
+    fn from(old: ThoughtRecordedV1) -> Self {
+        Self {
+            text: old.text,
+            likeness: Vec::new(),
+        }
+    }
+}
+
+/// Version 1 did not know which thoughts are equal.
+// not by the macro: the old form borrows nothing, and so has no lifetime
+impl From<ThoughtRecordedV1Ref> for ThoughtRecordedRef<'_> {
+    #[inline]
+    fn from(old: ThoughtRecordedV1Ref) -> Self {
+        Self {
+            text: old.text,
+            likeness: &[],
+        }
+    }
+}
+
+upcast!(
+    /// Version 1 knew no definitions.
+    (StateTransitionedV1, StateTransitionedV1Ref) => (StateTransitioned, StateTransitionedRef), |old| {
+        from: old.from,
+        to: old.to,
+        reason: old.reason,
+        definition: 0,
+    }
+);
+
+upcast!(
+    /// Version 1 did not say what forbade it.
+    (TransitionRefusedV1, TransitionRefusedV1Ref) => (TransitionRefused, TransitionRefusedRef), |old| {
+        from: old.from,
+        to: old.to,
+        reason: old.reason,
+        cause: Default::default(),
     }
 );

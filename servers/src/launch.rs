@@ -149,7 +149,7 @@ struct Request {
 /// threads come and go; so one thread of the process does it all and lives as long as the process.
 static SPAWNER: Mutex<Option<mpsc::Sender<Request>>> = Mutex::new(None);
 
-async fn spawn(command: Command) -> io::Result<Child> {
+pub(crate) async fn spawn(command: Command) -> io::Result<Child> {
     let sender = spawner()?;
     let (reply, answer) = oneshot::channel();
     let request = Request {

@@ -13,6 +13,7 @@ mod fetch;
 mod home;
 mod kafka;
 mod launch;
+mod limited;
 mod logs;
 mod ports;
 mod postgres;
@@ -29,6 +30,7 @@ pub use error::{Error, Prerequisite, Result};
 pub use fetch::{
     Installation, KafkaFiles, Prerequisites, Wanted, check_prerequisites, default_cache, fetch,
 };
+pub use limited::{Limited, LimitedLaunch, Limits};
 pub use secret::SecretUrl;
 pub use servers::{Options, Progress, Servers, ServersHealth};
 pub use shim::{CHILD_SUBCOMMAND, child_main};

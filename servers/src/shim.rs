@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-use rustix::process::{Gid, Pid, Signal, Uid};
+use rustix::process::{Gid, Pid, Resource, Rlimit, Signal, Uid};
 
 /// Name of the hidden subcommand that calls [`child_main`].
 pub const CHILD_SUBCOMMAND: &str = "child";
@@ -22,13 +22,15 @@ struct Request {
     death_signal: Signal,
     parent: Pid,
     account: Option<(u32, u32)>,
+    limits: Vec<(Resource, u64)>,
     program: OsString,
     args: Vec<OsString>,
 }
 
 /// Body of the hidden subcommand `child`: drops rights, ties its life to the parent's and becomes
 /// the program. `args` are those after the subcommand:
-/// `--death-signal TERM|INT|KILL --parent PID [--uid N --gid N] -- program args…`.
+/// `--death-signal TERM|INT|KILL --parent PID [--uid N --gid N] [--limit-memory BYTES] [--limit-cpu S]
+/// [--limit-processes N] [--limit-file BYTES] [--limit-files N] [--limit-core BYTES] -- program args…`.
 ///
 /// Call it before any thread is started and return from `main` what it returns: it comes back only
 /// when it failed, with status 125 and the reason on stderr.
@@ -47,6 +49,15 @@ fn become_program(request: Request) -> String {
         && let Err(error) = drop_rights(uid, gid)
     {
         return format!("changing to uid {uid}, gid {gid}: {error}");
+    }
+    for (resource, limit) in request.limits {
+        let both = Rlimit {
+            current: Some(limit),
+            maximum: Some(limit),
+        };
+        if let Err(error) = rustix::process::setrlimit(resource, both) {
+            return format!("limiting {resource:?} to {limit}: {error}");
+        }
     }
     // After the change of user, which clears it.
     if let Err(error) = rustix::process::set_parent_process_death_signal(Some(request.death_signal))
@@ -70,6 +81,7 @@ fn drop_rights(uid: u32, gid: u32) -> rustix::io::Result<()> {
 
 fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Request, String> {
     let (mut death_signal, mut parent, mut uid, mut gid) = (None, None, None, None);
+    let mut limits = Vec::new();
     loop {
         let Some(option) = args.next() else {
             return Err("no program after --".to_owned());
@@ -86,7 +98,10 @@ fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Request, String> {
             "--parent" => parent = Pid::from_raw(number::<i32>(&option, &value)?),
             "--uid" => uid = Some(number::<u32>(&option, &value)?),
             "--gid" => gid = Some(number::<u32>(&option, &value)?),
-            _ => return Err(format!("unknown option {option}")),
+            _ => match option.strip_prefix("--limit-").and_then(resource) {
+                Some(resource) => limits.push((resource, number::<u64>(&option, &value)?)),
+                None => return Err(format!("unknown option {option}")),
+            },
         }
     }
     let account = match (uid, gid) {
@@ -98,8 +113,21 @@ fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Request, String> {
         death_signal: death_signal.ok_or("--death-signal is missing")?,
         parent: parent.ok_or("--parent is missing")?,
         account,
+        limits,
         program: args.next().ok_or("no program after --")?,
         args: args.collect(),
+    })
+}
+
+fn resource(name: &str) -> Option<Resource> {
+    Some(match name {
+        "memory" => Resource::As,
+        "cpu" => Resource::Cpu,
+        "processes" => Resource::Nproc,
+        "file" => Resource::Fsize,
+        "files" => Resource::Nofile,
+        "core" => Resource::Core,
+        _ => return None,
     })
 }
 
@@ -134,6 +162,14 @@ mod tests {
         assert_eq!(request.account, Some((5, 6)));
         assert_eq!(request.program, "prog");
         assert_eq!(request.args, ["--uid", "9"]);
+    }
+
+    #[test]
+    fn limits_are_named() {
+        let request = parsed("--death-signal KILL --parent 7 --limit-memory 9 -- prog").unwrap();
+        assert_eq!(request.limits, [(Resource::As, 9)]);
+        assert!(parsed("--death-signal KILL --parent 7 --limit-fun 9 -- prog").is_err());
+        assert!(parsed("--death-signal KILL --parent 7 --limit-cpu x -- prog").is_err());
     }
 
     #[test]

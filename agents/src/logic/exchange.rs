@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use sovereign_aggregates::AnyEvent;
 use sovereign_aggregates::trade::{Cancel, Fill, TradeCommand};
+use sovereign_effects::Exchange;
 use sovereign_schemas::events::{AgentEvent, MarketObserved, TradeEvent, Verdict};
 use sovereign_schemas::{AggregateId, Decimal, DepartmentId};
 
@@ -14,9 +15,6 @@ pub(crate) const ROLE: Role = Role {
     name: "exchange",
     department: DepartmentId::TRADER,
 };
-
-/// Commission per 1,000 of the filled amount.
-pub const COMMISSION_PER_MILLE: i64 = 1;
 
 /// What the exchange knows about one instrument.
 #[derive(Debug, Clone)]
@@ -45,7 +43,8 @@ impl State {
     }
 }
 
-/// 0.1 % of the amount, rounded half-even to the cent, at least one cent.
+/// 0.1 % of the amount, rounded half-even to the cent, at least one cent: what the exchange `mock`
+/// of effects takes.
 ///
 /// # Examples
 /// ```
@@ -57,12 +56,7 @@ impl State {
 /// ```
 #[must_use]
 pub fn commission(price: Decimal, quantity: Decimal) -> Option<Decimal> {
-    let cent = Decimal::from_unscaled(10_000_000)?;
-    let per_mille = Decimal::from_unscaled(i128::from(COMMISSION_PER_MILLE) * 1_000_000)?;
-    let exact = price
-        .mul_rounded(quantity, Decimal::SCALE)?
-        .mul_rounded(per_mille, 2)?;
-    Some(exact.max(cent))
+    Exchange::default().commission(price, quantity)
 }
 
 fn fill(quantity: Decimal, bar: &MarketObserved, id: &AggregateId) -> Option<Fill> {

@@ -80,7 +80,8 @@ pub fn step(state: &mut State, seen: &Seen) -> Vec<Reaction> {
         AnyEvent::Agent(_)
         | AnyEvent::Imported(_)
         | AnyEvent::Policy(_)
-        | AnyEvent::Approver(_) => {}
+        | AnyEvent::Approver(_)
+        | AnyEvent::Job(_) => {}
     }
     out.done()
 }

@@ -6,6 +6,7 @@
 //! trades are the same however fast or slow the ledger answers.
 
 pub mod auditor;
+mod defined;
 pub mod exchange;
 pub mod guardian;
 pub mod historian;
@@ -22,6 +23,7 @@ use sovereign_schemas::{
     RecordedEvent, Timestamp, Uuid,
 };
 
+pub(crate) use defined::definition;
 pub(crate) use reactions::{Reactions, code, start_request};
 
 use crate::RawRequest;

@@ -148,7 +148,7 @@ fn is_thought(request: &RawRequest) -> bool {
 }
 
 /// The problem, if it may pass by itself and nothing was decided.
-fn passing(outcome: &Outcome) -> Option<&Problem> {
+pub(crate) fn passing(outcome: &Outcome) -> Option<&Problem> {
     let problem = outcome.error.as_ref()?;
     let servers = matches!(problem.code.exit_code(), 5 | 6);
     let passes = servers
@@ -164,6 +164,9 @@ fn passing(outcome: &Outcome) -> Option<&Problem> {
 fn is_expected(command: &AnyCommand<RawText>, code: ErrorCode) -> bool {
     match command {
         AnyCommand::Agent(AgentCommand::Register(_)) => code == ErrorCode::AlreadyExists,
+        AnyCommand::Agent(AgentCommand::Define(_)) => {
+            matches!(code, ErrorCode::AlreadyExists | ErrorCode::WrongState)
+        }
         AnyCommand::Approval(ApprovalCommand::Expire(_)) => {
             matches!(code, ErrorCode::NotDue | ErrorCode::WrongState)
         }

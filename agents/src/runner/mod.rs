@@ -23,6 +23,8 @@ use crate::{CheckpointStore, Clock, Gateway, MarketSource, RunnerError};
 pub use handle::RunnerHandle;
 pub use shared::{Health, Progress};
 
+pub(crate) use carry::passing;
+
 use carry::Carrier;
 use handle::StartRequest;
 use pass::Restart;

@@ -256,7 +256,8 @@ impl Pass {
             let mut failure = None;
             let mut last = Position::START;
             for request in requests {
-                let register = request.command.name() == "register";
+                // an agent that is there is there, and one at work is defined when it rests
+                let register = matches!(request.command.name(), "register" | "define");
                 let answer = carrier.send("start", request).await;
                 let taken = matches!(answer.status, Status::Accepted | Status::Duplicate);
                 last = answer.positions.map_or(last, |(_, to)| last.max(to));

@@ -15,17 +15,12 @@ use sovereign_guard::admit;
 use sovereign_guard::scrub::Scrubber;
 use sovereign_schemas::chain::{self, Head};
 use sovereign_schemas::{
-    AggregateType, Digest, ErrorCode, EventHeader, LogError, Outcome, Position, Problem, RawText,
-    RecordedEvent, Status, Tail, Text, Timestamp, Uuid, catalog,
+    AggregateType, Digest, ErrorCode, EventHeader, LogError, Outcome, Position, Problem,
+    RecordedEvent, Status, Tail, Timestamp, Uuid, catalog,
 };
 use tokio::sync::watch;
 
 static SCRUBBER: LazyLock<Scrubber> = LazyLock::new(Scrubber::standard);
-
-/// Text as the guard admits it into a department that does not seal.
-fn text(raw: &RawText) -> Result<Text, Problem> {
-    admit::clean(&SCRUBBER, raw).map(admit::plain)
-}
 
 #[derive(Default)]
 struct Inner {
@@ -130,7 +125,18 @@ impl Ledger {
         for (field, value) in request.command.identifiers() {
             admit::check_identifier(&SCRUBBER, field, value).unwrap();
         }
-        let command: AnyCommand = request.command.try_map_text(|raw| text(&raw)).unwrap();
+        let mut alike = None;
+        let mut command: AnyCommand = request
+            .command
+            .try_map_text(|raw| {
+                let clean = admit::clean(&SCRUBBER, &raw)?;
+                alike = Some(admit::likeness_of(&clean, None));
+                Ok::<_, Problem>(admit::plain(clean))
+            })
+            .unwrap();
+        if let (Some(to), Some(alike)) = (command.likeness_mut(), alike) {
+            *to = alike.to_vec();
+        }
         let name = command.name();
         let id = request.aggregate_id;
         let decision = Decision::new(id.clone(), self.now(), context.actor.clone());

@@ -5,6 +5,7 @@ use sovereign_schemas::{
     AggregateId, Decimal, Digest, ErrorCode, Identifier, Problem, RawText, Text, Timestamp,
 };
 
+use super::definition::Definition;
 use crate::parse;
 
 /// What an agent can be asked to do. `T` is [`RawText`] before the guard and [`Text`] after it.
@@ -12,6 +13,8 @@ use crate::parse;
 pub enum AgentCommand<T = Text> {
     /// Join a department.
     Register(Register),
+    /// Be made of something else from now on.
+    Define(Box<Define<T>>),
     /// Record a thought.
     RecordThought(RecordThought<T>),
     /// Move along the state machine.
@@ -24,6 +27,8 @@ pub enum AgentCommand<T = Text> {
     FinishTask(FinishTask),
     /// Allow the execution of one trade.
     ClearExecution(ClearExecution),
+    /// The program behind it has failed. Only the engine knows, so it has no form in JSON.
+    ReportFault(ReportFault),
     /// Take these events, which were decided elsewhere. It has no form in JSON.
     Recorded(Vec<AgentEvent>),
 }
@@ -42,6 +47,55 @@ pub struct Register {
 pub struct RecordThought<T> {
     /// In words.
     pub text: T,
+    /// Equal for equal thoughts; the guard makes it when it seals the text, nobody sends it.
+    #[serde(skip)]
+    pub likeness: Vec<u8>,
+}
+
+impl<T> RecordThought<T> {
+    /// Of this text, before the guard.
+    pub const fn of(text: T) -> Self {
+        Self {
+            text,
+            likeness: Vec::new(),
+        }
+    }
+}
+
+/// Data of [`AgentCommand::Define`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[serde(bound(deserialize = "T: Deserialize<'de>"))]
+pub struct Define<T> {
+    /// One more than that of the definition that holds, if the caller wants to be sure of it; the
+    /// first has 1.
+    #[serde(default)]
+    pub version: Option<i32>,
+    /// All but the prompt.
+    pub definition: Definition,
+    /// The prompt, in words.
+    #[serde(default = "none")]
+    pub prompt: Option<T>,
+    /// As [`RecordThought::likeness`], of the prompt.
+    #[serde(skip)]
+    pub prompt_likeness: Vec<u8>,
+}
+
+const fn none<T>() -> Option<T> {
+    None
+}
+
+/// Data of [`AgentCommand::ReportFault`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportFault {
+    /// The program's name.
+    pub program: Identifier,
+    /// What was wrong, as a short code.
+    pub fault: Identifier,
+    /// Which start of it.
+    pub run: i64,
+    /// Whether it is not started again: the agent goes into SAFE_MODE then.
+    pub given_up: bool,
 }
 
 /// Data of [`AgentCommand::Transition`].
@@ -113,12 +167,13 @@ pub struct ClearExecution {
 
 impl AgentCommand<RawText> {
     /// The commands by name.
-    pub const NAMES: &'static str = "register, record_thought, transition, observe_market, \
+    pub const NAMES: &'static str = "register, define, record_thought, transition, observe_market, \
                                      start_task, finish_task, clear_execution";
 
     pub(crate) fn parse(command: &str, data: Value) -> Result<Self, Problem> {
         Ok(match command {
             "register" => Self::Register(parse::data(data)?),
+            "define" => Self::Define(Box::new(parse::data(data)?)),
             "record_thought" => Self::RecordThought(parse::data(data)?),
             "transition" => Self::Transition(parse::data(data)?),
             "observe_market" => Self::ObserveMarket(parse::data(data)?),
@@ -141,12 +196,14 @@ impl<T> AgentCommand<T> {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Register(_) => "register",
+            Self::Define(_) => "define",
             Self::RecordThought(_) => "record_thought",
             Self::Transition(_) => "transition",
             Self::ObserveMarket(_) => "observe_market",
             Self::StartTask(_) => "start_task",
             Self::FinishTask(_) => "finish_task",
             Self::ClearExecution(_) => "clear_execution",
+            Self::ReportFault(_) => "report_fault",
             Self::Recorded(_) => "recorded",
         }
     }
@@ -157,14 +214,22 @@ impl<T> AgentCommand<T> {
     ) -> Result<AgentCommand<U>, E> {
         Ok(match self {
             Self::Register(c) => AgentCommand::Register(c),
-            Self::RecordThought(c) => {
-                AgentCommand::RecordThought(RecordThought { text: f(c.text)? })
-            }
+            Self::Define(c) => AgentCommand::Define(Box::new(Define {
+                version: c.version,
+                definition: c.definition,
+                prompt: c.prompt.map(f).transpose()?,
+                prompt_likeness: c.prompt_likeness,
+            })),
+            Self::RecordThought(c) => AgentCommand::RecordThought(RecordThought {
+                text: f(c.text)?,
+                likeness: c.likeness,
+            }),
             Self::Transition(c) => AgentCommand::Transition(c),
             Self::ObserveMarket(c) => AgentCommand::ObserveMarket(c),
             Self::StartTask(c) => AgentCommand::StartTask(c),
             Self::FinishTask(c) => AgentCommand::FinishTask(c),
             Self::ClearExecution(c) => AgentCommand::ClearExecution(c),
+            Self::ReportFault(c) => AgentCommand::ReportFault(c),
             Self::Recorded(events) => AgentCommand::Recorded(events),
         })
     }
@@ -172,7 +237,16 @@ impl<T> AgentCommand<T> {
     pub(crate) fn identifiers(&self) -> Vec<(&'static str, &str)> {
         match self {
             Self::Register(c) => vec![("data.role", c.role.as_str())],
-            Self::RecordThought(_) | Self::Recorded(_) => vec![],
+            Self::Define(c) => {
+                let of = |name: &'static str| move |value| (name, value);
+                let parameters = c.definition.parameters.iter();
+                let parameters =
+                    parameters.flat_map(|(name, value)| [name.as_str(), value.as_str()]);
+                let all = parameters.map(of("data.definition.parameters"));
+                all.chain([("data.definition.program", c.definition.program.as_str())])
+                    .collect()
+            }
+            Self::RecordThought(_) | Self::ReportFault(_) | Self::Recorded(_) => vec![],
             Self::Transition(c) => vec![("data.reason", c.reason.as_str())],
             Self::ObserveMarket(c) => vec![("data.instrument", c.instrument.as_str())],
             Self::StartTask(c) => vec![("data.task", c.task.as_str())],
@@ -183,6 +257,15 @@ impl<T> AgentCommand<T> {
                     ("data.authority", c.authority.as_str()),
                 ]
             }
+        }
+    }
+
+    /// Where the guard puts what tells whether its text equals another.
+    pub const fn likeness_mut(&mut self) -> Option<&mut Vec<u8>> {
+        match self {
+            Self::RecordThought(c) => Some(&mut c.likeness),
+            Self::Define(c) if c.prompt.is_some() => Some(&mut c.prompt_likeness),
+            _ => None,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! An agent: who it is, where its state machine stands, what it works on.
 
 mod command;
+pub mod definition;
 pub mod machine;
+mod steps;
 
 use std::collections::BTreeMap;
 
@@ -10,17 +12,20 @@ use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
 use sovereign_schemas::borrowed::{ToBorrowed as _, Utf8};
 use sovereign_schemas::events::{
-    AgentEvent, AgentEventRef, AgentRegistered, AgentState, ExecutionCleared, MarketObserved,
-    StateTransitioned, TaskFinished, TaskStarted, ThoughtRecorded, TransitionRefused,
+    AgentDefined, AgentEvent, AgentEventRef, AgentRegistered, AgentState, ExecutionCleared,
+    LoopDetected, MarketObserved, ProgramFaulted, StateTransitioned, TaskFinished, TaskStarted,
+    ThoughtRecorded, TransitionRefused,
 };
 use sovereign_schemas::{Decimal, ErrorCode, Problem, Timestamp};
 
 use crate::{Decision, Refusal};
 
 pub use command::{
-    AgentCommand, ClearExecution, FinishTask, ObserveMarket, RecordThought, Register, StartTask,
-    Transition,
+    AgentCommand, ClearExecution, Define, FinishTask, ObserveMarket, RecordThought, Register,
+    ReportFault, StartTask, Transition,
 };
+pub use definition::{Defined, Definition, Edge, Guard, Needs};
+pub use steps::{Loop, LoopGuard, Step, Steps};
 
 /// An agent observes at most so many instruments (I9).
 pub const INSTRUMENTS_MAX: usize = 1_024;
@@ -40,6 +45,14 @@ pub struct Agent {
     pub thoughts: u64,
     /// Start of the last bar observed, per instrument.
     pub observed: BTreeMap<String, Timestamp>,
+    /// What it is made of, if anybody said so.
+    pub definition: Option<Box<Defined>>,
+    /// What it did last.
+    pub steps: Steps,
+    /// Whether it had a thought since it moved last.
+    pub explained: bool,
+    /// It was put into SAFE_MODE by the engine; somebody else has to let it out.
+    pub stopped: bool,
 }
 
 /// Work in progress.
@@ -60,6 +73,10 @@ impl Default for Agent {
             task: None,
             thoughts: 0,
             observed: BTreeMap::new(),
+            definition: None,
+            steps: Steps::default(),
+            explained: false,
+            stopped: false,
         }
     }
 }
@@ -69,7 +86,11 @@ impl Agent {
     ///
     /// # Errors
     /// Why it may not.
-    pub fn decide(&self, command: AgentCommand) -> Result<Vec<AgentEvent>, Refusal> {
+    pub fn decide(
+        &self,
+        command: AgentCommand,
+        decision: &Decision,
+    ) -> Result<Vec<AgentEvent>, Refusal> {
         if let AgentCommand::Recorded(events) = command {
             return Ok(events);
         }
@@ -90,10 +111,17 @@ impl Agent {
         }
         let event: AgentEvent = match command {
             AgentCommand::Register(_) | AgentCommand::Recorded(_) => return Ok(vec![]),
-            AgentCommand::RecordThought(RecordThought { text }) => ThoughtRecorded { text }.into(),
-            AgentCommand::Transition(Transition { to, reason }) => {
-                self.transition(to, reason.into())
+            AgentCommand::Define(define) => self.define(*define)?.into(),
+            AgentCommand::RecordThought(RecordThought { text, likeness }) => {
+                let step = Step::thought(&likeness);
+                let event = ThoughtRecorded { text, likeness }.into();
+                return Ok(self.unless_it_loops(event, step, self.state));
             }
+            AgentCommand::Transition(Transition { to, reason }) => {
+                let own = decision.actor.as_str() == decision.aggregate_id.as_str();
+                return Ok(self.transition(to, reason.into(), own));
+            }
+            AgentCommand::ReportFault(fault) => return Ok(self.fault(fault)),
             AgentCommand::ObserveMarket(bar) => self.observe(bar)?.into(),
             AgentCommand::StartTask(task) => self.start(task)?.into(),
             AgentCommand::FinishTask(FinishTask { task }) => match &self.task {
@@ -129,15 +157,164 @@ impl Agent {
         Ok(vec![event])
     }
 
-    /// Refused transitions are recorded, so this always yields an event.
-    fn transition(&self, to: AgentState, reason: String) -> AgentEvent {
-        let from = self.state;
-        let cleared = to != AgentState::Executing || self.cleared.is_some();
-        if machine::is_legal(from, to) && cleared {
-            StateTransitioned { from, to, reason }.into()
-        } else {
-            TransitionRefused { from, to, reason }.into()
+    /// The definition's version; 0 without one.
+    #[must_use]
+    pub fn version(&self) -> i32 {
+        self.definition.as_ref().map_or(0, |d| d.version)
+    }
+
+    fn loop_guard(&self) -> LoopGuard {
+        let definition = self.definition.as_ref().and_then(|d| d.definition.as_ref());
+        definition.map_or(LoopGuard::DEFAULT, |d| d.loop_guard)
+    }
+
+    fn define(&self, define: Define<sovereign_schemas::Text>) -> Result<AgentDefined, Refusal> {
+        let Define {
+            version,
+            definition,
+            prompt,
+            prompt_likeness,
+        } = define;
+        definition.check()?;
+        let next = self.version().saturating_add(1);
+        if let Some(version) = version.filter(|v| *v != next) {
+            return Err(Problem::new(
+                ErrorCode::VersionConflict,
+                "the definition has another version than the next",
+            )
+            .field("data.version")
+            .found(version.to_string())
+            .expected(next.to_string())
+            .remedy("start from the definition that holds (sovereign agents show NAME)")
+            .into());
         }
+        let text = definition.text();
+        let digest = Definition::digest(&text, &prompt_likeness);
+        if self.definition.as_ref().is_some_and(|d| d.digest == digest) {
+            return Err(Refusal::new(
+                ErrorCode::AlreadyExists,
+                "the agent has this definition",
+            ));
+        }
+        // a run is under one definition from its start to its end
+        if !matches!(self.state, AgentState::Idle | AgentState::SafeMode) {
+            return Err(Refusal::new(
+                ErrorCode::WrongState,
+                format!(
+                    "an agent is defined in IDLE or SAFE_MODE; it is in {}",
+                    self.state
+                ),
+            ));
+        }
+        Ok(AgentDefined {
+            version: next,
+            digest,
+            definition: text,
+            prompt,
+            prompt_likeness,
+        })
+    }
+
+    /// What forbids a transition; none if it may happen.
+    fn forbids(&self, from: AgentState, to: AgentState, own: bool) -> Option<&'static str> {
+        if !machine::is_legal(from, to) {
+            return Some("machine");
+        }
+        if machine::is_safety(from, to) {
+            let out = from == AgentState::SafeMode && to == AgentState::Idle;
+            return (out && self.stopped && own).then_some("stopped");
+        }
+        if let Some(defined) = &self.definition {
+            let Some(definition) = defined.definition.as_ref().filter(|d| d.has(from, to)) else {
+                return Some("definition");
+            };
+            let lacks = |needs: &Needs| match needs {
+                Needs::Thought => !self.explained,
+                Needs::Task => self.task.is_none(),
+            };
+            if let Some(needs) = definition.needs(from, to).find(lacks) {
+                return Some(needs.as_str());
+            }
+        }
+        (to == AgentState::Executing && self.cleared.is_none()).then_some("clearance")
+    }
+
+    /// Refused transitions are recorded, so this always yields an event. `own` says whether the
+    /// agent itself asks.
+    fn transition(&self, to: AgentState, reason: String, own: bool) -> Vec<AgentEvent> {
+        let from = self.state;
+        if let Some(cause) = self.forbids(from, to, own) {
+            let cause = cause.to_owned();
+            let event = TransitionRefused {
+                from,
+                to,
+                reason,
+                cause,
+            }
+            .into();
+            return self.unless_it_loops(event, Step::Refused(from, to), from);
+        }
+        let event = self.moved(from, to, reason);
+        if machine::is_safety(from, to) {
+            return vec![event];
+        }
+        self.unless_it_loops(event, Step::Moved(from, to), to)
+    }
+
+    fn moved(&self, from: AgentState, to: AgentState, reason: String) -> AgentEvent {
+        let definition = self.version();
+        StateTransitioned {
+            from,
+            to,
+            reason,
+            definition,
+        }
+        .into()
+    }
+
+    /// The event, and if it closes a loop, the way into SAFE_MODE from `state`, in which it leaves
+    /// the agent.
+    fn unless_it_loops(&self, event: AgentEvent, step: Step, state: AgentState) -> Vec<AgentEvent> {
+        let guard = self.loop_guard();
+        if !machine::is_safety(state, AgentState::SafeMode) {
+            return vec![event];
+        }
+        let (kind, steps) = match self.steps.closes(step, guard) {
+            None => return vec![event],
+            Some(Loop::Thought) => ("thought", 1),
+            Some(Loop::Cycle(steps)) => ("cycle", i32::from(steps)),
+        };
+        let detected = LoopDetected {
+            kind: kind.to_owned(),
+            repeats: guard.repeats.into(),
+            steps,
+            window: guard.window.into(),
+        };
+        let stop = self.moved(state, AgentState::SafeMode, "loop_detected".to_owned());
+        vec![event, detected.into(), stop]
+    }
+
+    fn fault(&self, fault: ReportFault) -> Vec<AgentEvent> {
+        let ReportFault {
+            program,
+            fault,
+            run,
+            given_up,
+        } = fault;
+        let mut events = vec![
+            ProgramFaulted {
+                program: program.into(),
+                fault: fault.into(),
+                run,
+                given_up,
+            }
+            .into(),
+        ];
+        if given_up && machine::is_safety(self.state, AgentState::SafeMode) {
+            let reason = "program_given_up".to_owned();
+            events.push(self.moved(self.state, AgentState::SafeMode, reason));
+        }
+        events
     }
 
     fn observe(&self, bar: ObserveMarket) -> Result<MarketObserved, Refusal> {
@@ -238,15 +415,33 @@ impl Agent {
     pub fn evolve_borrowed(&mut self, event: &AgentEventRef<'_>) {
         match event {
             AgentEventRef::AgentRegistered(e) => put(&mut self.role, e.role),
+            AgentEventRef::AgentDefined(e) => {
+                let text = e.definition.as_str();
+                self.definition = Some(Box::new(Defined::read(e.version, e.digest, text)));
+            }
             AgentEventRef::StateTransitioned(e) => {
                 if e.from == AgentState::Executing {
                     self.cleared = None;
                 }
+                if machine::is_safety(e.from, e.to) {
+                    self.steps.clear();
+                    self.stopped &= e.from != AgentState::SafeMode;
+                } else {
+                    self.step(Step::Moved(e.from, e.to));
+                }
                 self.state = e.to;
+                self.explained = false;
             }
-            AgentEventRef::TransitionRefused(_) => {}
-            AgentEventRef::ThoughtRecorded(_) => self.thoughts += 1,
+            AgentEventRef::TransitionRefused(e) => self.step(Step::Refused(e.from, e.to)),
+            AgentEventRef::ThoughtRecorded(e) => {
+                self.thoughts += 1;
+                self.explained = true;
+                self.step(Step::thought(e.likeness));
+            }
+            AgentEventRef::LoopDetected(_) => self.stopped = true,
+            AgentEventRef::ProgramFaulted(e) => self.stopped |= e.given_up,
             AgentEventRef::MarketObserved(e) => {
+                self.steps.renew();
                 let instrument = e.instrument.as_str();
                 match self.observed.get_mut(instrument) {
                     Some(last) => *last = e.opened_at,
@@ -256,13 +451,27 @@ impl Agent {
                 }
             }
             AgentEventRef::TaskStarted(e) => {
+                self.steps.renew();
                 self.task = Some(Task {
                     task: e.task.as_str().to_owned(),
                     items: e.items,
                 });
             }
-            AgentEventRef::TaskFinished(_) => self.task = None,
-            AgentEventRef::ExecutionCleared(e) => put(&mut self.cleared, e.trade_id),
+            AgentEventRef::TaskFinished(_) => {
+                self.steps.renew();
+                self.task = None;
+            }
+            AgentEventRef::ExecutionCleared(e) => {
+                self.steps.renew();
+                put(&mut self.cleared, e.trade_id);
+            }
+        }
+    }
+
+    /// What an agent does in SAFE_MODE or FROZEN is no work, so nothing there is a loop.
+    fn step(&mut self, step: Step) {
+        if machine::is_safety(self.state, AgentState::SafeMode) {
+            self.steps.take(step, self.loop_guard().window);
         }
     }
 }
@@ -284,10 +493,10 @@ impl Aggregate for Agent {
     async fn handle(
         &mut self,
         command: AgentCommand,
-        _: &Decision,
+        decision: &Decision,
         sink: &EventSink<Self>,
     ) -> Result<(), Refusal> {
-        for event in self.decide(command)? {
+        for event in self.decide(command, decision)? {
             sink.write(event, self).await;
         }
         Ok(())
@@ -299,146 +508,4 @@ impl Aggregate for Agent {
 }
 
 #[cfg(test)]
-mod tests {
-    use sovereign_schemas::avro;
-
-    use super::*;
-
-    fn registered() -> Agent {
-        let mut agent = Agent::default();
-        agent.evolve(
-            &AgentRegistered {
-                role: "trader".into(),
-            }
-            .into(),
-        );
-        agent
-    }
-
-    fn step(agent: &mut Agent, command: AgentCommand) -> Vec<AgentEvent> {
-        let events = agent.decide(command).unwrap();
-        events.iter().for_each(|e| agent.evolve(e));
-        events
-    }
-
-    fn to(state: AgentState) -> AgentCommand {
-        AgentCommand::Transition(Transition {
-            to: state,
-            reason: "test".parse().unwrap(),
-        })
-    }
-
-    #[test]
-    fn executes_only_when_cleared() {
-        use AgentState::{Analyzing, Executing, Idle, Scanning, Verifying};
-        let mut agent = registered();
-        for state in [Scanning, Analyzing, Verifying] {
-            step(&mut agent, to(state));
-        }
-        assert!(matches!(
-            step(&mut agent, to(Executing))[0],
-            AgentEvent::TransitionRefused(_)
-        ));
-        assert_eq!(agent.state, Verifying);
-        let clear = ClearExecution {
-            trade_id: "trade_a_1".parse().unwrap(),
-            authority: "policy:1".parse().unwrap(),
-        };
-        step(&mut agent, AgentCommand::ClearExecution(clear));
-        step(&mut agent, to(Executing));
-        assert_eq!(agent.state, Executing);
-        step(&mut agent, to(Idle));
-        assert_eq!(
-            agent.cleared, None,
-            "one clearance is good for one execution"
-        );
-    }
-
-    #[test]
-    fn every_edge_that_is_not_in_the_table_is_refused_and_recorded() {
-        for from in AgentState::ALL {
-            for state in AgentState::ALL {
-                let agent = Agent {
-                    state: *from,
-                    cleared: Some("trade_a_1".into()),
-                    ..registered()
-                };
-                let refused = matches!(
-                    agent.decide(to(*state)).unwrap()[0],
-                    AgentEvent::TransitionRefused(_)
-                );
-                assert_eq!(
-                    refused,
-                    !machine::is_legal(*from, *state),
-                    "{from} to {state}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn observes_bars_in_order_and_in_range() {
-        let bar = |day: &str, high: &str| {
-            let price = |s: &str| s.parse().unwrap();
-            AgentCommand::ObserveMarket(ObserveMarket {
-                instrument: "AAPL".parse().unwrap(),
-                opened_at: day.parse().unwrap(),
-                interval_s: 86_400,
-                open: price("10"),
-                high: price(high),
-                low: price("9"),
-                close: price("10.5"),
-                volume: price("0"),
-            })
-        };
-        let mut agent = registered();
-        step(&mut agent, bar("2000-03-01", "11"));
-        assert_eq!(
-            agent
-                .decide(bar("2000-03-01", "11"))
-                .unwrap_err()
-                .problem
-                .code,
-            ErrorCode::WrongState
-        );
-        assert_eq!(
-            agent
-                .decide(bar("2000-03-02", "10.4"))
-                .unwrap_err()
-                .problem
-                .field
-                .as_deref(),
-            Some("data.close")
-        );
-    }
-
-    #[test]
-    fn nothing_happens_to_an_agent_that_is_not_registered() {
-        let refusal = Agent::default()
-            .decide(to(AgentState::Scanning))
-            .unwrap_err();
-        assert_eq!(refusal.problem.code, ErrorCode::NotFound);
-    }
-
-    #[test]
-    fn a_version_1_observation_is_read_as_the_newest() {
-        use sovereign_schemas::avro::EventGroup as _;
-        use sovereign_schemas::events::MarketObservedV1;
-        let price: Decimal = "10".parse().unwrap();
-        let old = MarketObservedV1 {
-            instrument: "AAPL".into(),
-            date: "2000-03-01".parse().unwrap(),
-            open: price,
-            high: price,
-            low: price,
-            close: price,
-            volume: price,
-        };
-        let read = AgentEvent::decode("MarketObserved", 1, &avro::encode(&old)).unwrap();
-        let AgentEvent::MarketObserved(bar) = read else {
-            panic!("another event")
-        };
-        assert_eq!(bar.opened_at.to_string(), "2000-03-01T00:00:00.000000Z");
-        assert_eq!(bar.interval_s, 86_400);
-    }
-}
+mod tests;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use sovereign_effects::Tools;
+use sovereign_effects::tools::{ExchangeText, ToolText, ToolTexts};
 use sovereign_schemas::{Decimal, ErrorCode, Identifier, Problem};
 use toml::Spanned;
 
@@ -28,6 +30,10 @@ struct File {
     rules: Vec<Spanned<RuleText>>,
     #[serde(default)]
     approvers: BTreeMap<Spanned<String>, ApproverText>,
+    #[serde(default)]
+    tools: BTreeMap<Spanned<String>, ToolText>,
+    #[serde(default)]
+    exchanges: BTreeMap<Spanned<String>, ExchangeText>,
 }
 
 #[derive(Deserialize)]
@@ -113,11 +119,15 @@ impl Policy {
         };
         let approvers = approvers(&at, file.approvers)?;
         let rules = rules(&at, &file.rules)?;
+        let (tools, exchanges) = (file.tools, file.exchanges);
+        let tools = Tools::check(ToolTexts { tools, exchanges })
+            .map_err(|fault| fault.problem(ErrorCode::InvalidPolicy, text))?;
         let policy = Self {
             version,
             approval_ttl_s,
             rules,
             approvers,
+            tools,
             text: text.to_owned(),
             closed: false,
         };
@@ -326,6 +336,18 @@ mod tests {
                 format!("version = 2\n{REST}[approvers.\"a b\"]\n"),
                 5,
                 "name",
+            ),
+            (
+                format!(
+                    "version = 2\n{REST}[tools.t]\nbase = \"ftp://x\"\nmethods = [\"GET\"]\npaths = [\"/\"]\n"
+                ),
+                6,
+                "https://",
+            ),
+            (
+                format!("version = 2\n{REST}[exchanges.e]\ncolour = 1\n"),
+                6,
+                "unknown field",
             ),
         ];
         for (text, line, says) in cases {

@@ -6,6 +6,7 @@ mod file;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use sovereign_effects::Tools;
 use sovereign_schemas::{Decimal, Digest, Identifier};
 
 pub use adopted::{Adopt, Adopted, POLICY_ID, PolicyCommand};
@@ -34,6 +35,8 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// Who may approve, if it is not everybody with a passkey.
     pub approvers: BTreeMap<String, Approver>,
+    /// What effects may reach.
+    pub tools: Tools,
     /// As it was written.
     pub text: String,
     /// Nobody may approve anything.
@@ -141,6 +144,7 @@ impl Policy {
             approval_ttl_s: APPROVAL_TTL_S,
             rules: Vec::new(),
             approvers: BTreeMap::new(),
+            tools: Tools::default(),
             text: text.to_owned(),
             closed: true,
         }

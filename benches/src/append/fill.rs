@@ -69,7 +69,11 @@ fn next(fixed: &Fixed, head: &mut Head, random: &mut Random) -> RecordedEvent {
         AgentRegistered { role }.into()
     } else {
         let text = fixed.texts[random.next() as usize % fixed.texts.len()].clone();
-        ThoughtRecorded { text }.into()
+        ThoughtRecorded {
+            text,
+            likeness: vec![],
+        }
+        .into()
     };
     let mut payload = Vec::new();
     event.encode(&mut payload);

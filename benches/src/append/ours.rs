@@ -83,7 +83,7 @@ impl Fixed {
             return AgentCommand::Register(Register { role });
         }
         let text = self.texts[random.next() as usize % self.texts.len()].clone();
-        AgentCommand::RecordThought(RecordThought { text })
+        AgentCommand::RecordThought(RecordThought::of(text))
     }
 }
 

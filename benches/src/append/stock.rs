@@ -66,11 +66,11 @@ impl Aggregate for Burst {
     async fn handle(
         &mut self,
         commands: Vec<AgentCommand>,
-        _: &Decision,
+        decision: &Decision,
         sink: &EventSink<Self>,
     ) -> Result<(), Refusal> {
         for command in commands {
-            for event in self.0.decide(command)? {
+            for event in self.0.decide(command, decision)? {
                 let event = match event {
                     AgentEvent::AgentRegistered(e) => Event::Registered { role: e.role },
                     AgentEvent::ThoughtRecorded(e) => Event::Thought {

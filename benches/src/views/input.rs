@@ -78,7 +78,15 @@ fn pick(n: u64) -> u64 {
 fn round(chain: &mut Chain, id: &str, n: u64) {
     let step = |chain: &mut Chain, from, to| {
         let reason = "new-bar".to_owned();
-        chain.agent(id, StateTransitioned { from, to, reason });
+        chain.agent(
+            id,
+            StateTransitioned {
+                from,
+                to,
+                reason,
+                definition: 1,
+            },
+        );
     };
     chain.observe(id, n);
     step(chain, AgentState::Idle, AgentState::Scanning);
@@ -86,6 +94,7 @@ fn round(chain: &mut Chain, id: &str, n: u64) {
         id,
         ThoughtRecorded {
             text: text(&[b'x'; 240]),
+            likeness: vec![7; 8],
         },
     );
     step(chain, AgentState::Scanning, AgentState::Idle);

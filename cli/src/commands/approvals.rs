@@ -1,7 +1,8 @@
-use serde_json::json;
+use serde_json::{Value, json};
 use sovereign_projections::{ApprovalRow, ApprovalStatus, ApprovalsFilter, Page};
-use sovereign_schemas::{ErrorCode, Outcome, Problem, Status, Uuid};
+use sovereign_schemas::{ErrorCode, Outcome, Problem, Status, Timestamp, Uuid};
 
+use super::approvals_verify;
 use super::views::reader;
 use crate::args::ApprovalsCommand;
 use crate::client::Client;
@@ -18,6 +19,11 @@ pub(crate) async fn run(
         ApprovalsCommand::List { all } => list(location, output, all).await,
         ApprovalsCommand::Show { id } => show(location, output, &id).await,
         ApprovalsCommand::Deny { id, reason } => deny(location, output, &id, &reason).await,
+        ApprovalsCommand::Verify {
+            file,
+            approval,
+            head,
+        } => approvals_verify::run(output, &file, approval.as_deref(), head.as_ref()).await,
     }
 }
 
@@ -33,13 +39,13 @@ async fn list(location: &Location, output: Output, all: bool) -> Result<()> {
         },
     };
     let mut table = Table::new([
-        "approval", "action", "target", "amount", "status", "expires",
+        "approval", "action", "target", "amount", "for", "people", "status", "left",
     ]);
     loop {
         let listing = snapshot.approvals(&filter).await.map_err(|e| e.problem())?;
         for row in &listing.rows {
             if output.json {
-                output.object(row)?;
+                output.object(&told(row)?)?;
                 continue;
             }
             table.row([
@@ -47,8 +53,10 @@ async fn list(location: &Location, output: Output, all: bool) -> Result<()> {
                 row.action.clone(),
                 row.target_id.clone(),
                 format!("{} {}", row.amount, row.currency),
-                format!("{:?}", row.status).to_lowercase(),
-                row.expires_at.to_string(),
+                row.on_behalf_of.clone().unwrap_or_default(),
+                people(row),
+                row.status.as_str().to_owned(),
+                seconds_left(row).map_or_else(String::new, |s| format!("{s} s")),
             ]);
         }
         filter.page.after = listing
@@ -67,40 +75,38 @@ async fn list(location: &Location, output: Output, all: bool) -> Result<()> {
     }
 }
 
+/// Until when an answer counts, from now on; `None` if none counts any more.
+fn seconds_left(row: &ApprovalRow) -> Option<i64> {
+    let waits = row.status == ApprovalStatus::Waiting;
+    let left_us = row.expires_at.0.saturating_sub(Timestamp::now().0);
+    waits.then(|| left_us.max(0) / 1_000_000)
+}
+
+/// How many have approved, of how many that must.
+fn people(row: &ApprovalRow) -> String {
+    let given = row.given_by.as_ref().map_or(0, Vec::len);
+    let needed = row.people_needed.map(|n| n.to_string());
+    format!("{given} of {}", needed.unwrap_or_else(|| "?".to_owned()))
+}
+
+/// The row, and what follows from the clock.
+fn told(row: &ApprovalRow) -> Result<Value> {
+    let mut value = serde_json::to_value(row).map_err(internal)?;
+    value["seconds_left"] = seconds_left(row).into();
+    Ok(value)
+}
+
 async fn find(location: &Location, id: &str) -> Result<ApprovalRow> {
-    let reader = reader(location)?;
-    let mut snapshot = reader.snapshot().await.map_err(|e| e.problem())?;
-    let mut filter = ApprovalsFilter {
-        status: None,
-        page: Page {
-            after: None,
-            limit: 10_000,
-        },
-    };
-    loop {
-        let listing = snapshot.approvals(&filter).await.map_err(|e| e.problem())?;
-        filter.page.after = listing
-            .rows
-            .last()
-            .filter(|_| listing.more)
-            .map(|r| r.approval_id.clone());
-        if let Some(row) = listing.rows.into_iter().find(|r| r.approval_id == id) {
-            return Ok(row);
-        }
-        if filter.page.after.is_none() {
-            return Err(Problem::new(ErrorCode::NotFound, "no such approval")
-                .found(id)
-                .into());
-        }
-    }
+    let found = reader(location)?.approval(id).await;
+    let unknown = || Problem::new(ErrorCode::NotFound, "no such approval").found(id);
+    Ok(found.map_err(|e| e.problem())?.ok_or_else(unknown)?)
 }
 
 async fn show(location: &Location, output: Output, id: &str) -> Result<()> {
-    let row = find(location, id).await?;
+    let value = told(&find(location, id).await?)?;
     if output.json {
-        return output.object(&row);
+        return output.object(&value);
     }
-    let value = serde_json::to_value(&row).map_err(internal)?;
     let mut table = Table::new(["field", "value"]);
     for (name, value) in value.as_object().into_iter().flatten() {
         let text = value
@@ -112,10 +118,20 @@ async fn show(location: &Location, output: Output, id: &str) -> Result<()> {
 }
 
 async fn deny(location: &Location, output: Output, id: &str, reason: &str) -> Result<()> {
-    let client = Client::connect(location)?;
     let command = json!({ "aggregate": "approval", "id": id, "command": "deny",
         "data": { "reason": reason }, "command_id": Uuid::now_v7(), "actor": "operator" });
-    let mut body = serde_json::to_vec(&command).map_err(internal)?;
+    send_one(location, output, &command, &format!("{id} is denied")).await
+}
+
+/// Sends one command, and says `done` if it took effect.
+pub(super) async fn send_one(
+    location: &Location,
+    output: Output,
+    command: &Value,
+    done: &str,
+) -> Result<()> {
+    let client = Client::connect(location)?;
+    let mut body = serde_json::to_vec(command).map_err(internal)?;
     body.push(b'\n');
     let response = client.commands(body).await?;
     let text = response
@@ -128,7 +144,7 @@ async fn deny(location: &Location, output: Output, id: &str, reason: &str) -> Re
     }
     match (outcome.status, outcome.error.take()) {
         (Status::Accepted | Status::Duplicate, _) if output.json => output.object(&outcome),
-        (Status::Accepted | Status::Duplicate, _) => output.line(format!("{id} is denied")),
+        (Status::Accepted | Status::Duplicate, _) => output.line(done),
         (_, Some(error)) => Err(error.into()),
         (_, None) => Err(Failure::new(ErrorCode::Internal, "engine gave no reason")),
     }

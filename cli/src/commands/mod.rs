@@ -2,11 +2,13 @@
 
 pub(crate) mod agents;
 pub(crate) mod approvals;
+mod approvals_verify;
 pub(crate) mod approvers;
 pub(crate) mod dead_letters;
 pub(crate) mod down;
 pub(crate) mod export;
 pub(crate) mod import;
+pub(crate) mod jobs;
 pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod policy;
@@ -21,3 +23,4 @@ mod trade_report;
 pub(crate) mod up;
 pub(crate) mod verify;
 pub(crate) mod views;
+pub(crate) mod worker;

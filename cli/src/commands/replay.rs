@@ -63,6 +63,9 @@ pub(crate) async fn run(location: &Location, output: Output, args: ReplayArgs) -
     if let Some(approver) = report.digests.approver {
         table.row(["approver".into(), approver.to_string()]);
     }
+    if let Some(job) = report.digests.job {
+        table.row(["job".into(), job.to_string()]);
+    }
     table.row(["all".into(), report.digests.all.to_string()]);
     table.row(["chain head".into(), report.head.hash.to_string()]);
     table.print(&output)

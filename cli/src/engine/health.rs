@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use sovereign_agents::programs::ProgramState;
 use sovereign_console::{Health, HealthSource, PartHealth, StatusSource};
 use sovereign_kafka::RelayState;
 use sovereign_projections::ApprovalStatus;
@@ -147,6 +148,23 @@ impl Parts {
     }
 }
 
+impl Parts {
+    /// None without programs. One that was given up needs a person.
+    fn programs_health(&self) -> Option<PartHealth> {
+        let programs = self.programs.get()?.health();
+        if programs.is_empty() {
+            return None;
+        }
+        let bad = programs.iter().find(|p| p.state == ProgramState::GivenUp);
+        let problem = bad.map(|program| {
+            let fault = program.last_fault.unwrap_or_default();
+            let message = format!("program {} was given up: {fault}", program.name);
+            Problem::new(ErrorCode::ProgramFailed, message).field(program.name.as_str())
+        });
+        Some(failed(bad.is_none(), None, json!(programs), problem))
+    }
+}
+
 #[async_trait]
 impl HealthSource for Parts {
     async fn health(&self) -> Health {
@@ -160,6 +178,9 @@ impl HealthSource for Parts {
         ]);
         if let Some(servers) = self.servers_health() {
             parts.insert("servers".to_owned(), servers);
+        }
+        if let Some(programs) = self.programs_health() {
+            parts.insert("programs".to_owned(), programs);
         }
         Health::of(self.ledger.flushed().position, parts)
     }
@@ -211,6 +232,7 @@ impl StatusSource for Parts {
             "approvals": { "page": state.page, "waiting": self.waiting().await },
             "dead_letters": self.letters.get().and_then(super::letters::Letters::counts),
             "servers": part("servers").map(|p| p.detail.clone()),
+            "programs": part("programs").map(|p| p.detail.clone()),
             "agents": part("agents").map(|p| p.detail.clone()),
             "task": self.agents.get().map(sovereign_agents::RunnerHandle::progress),
             "problems": problems,

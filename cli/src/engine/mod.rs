@@ -2,17 +2,20 @@
 
 mod api;
 mod approvals;
-mod gateway;
+pub(crate) mod gateway;
 mod health;
+pub(crate) mod jobs;
 mod letters;
 mod market;
 mod parts;
+mod programs;
 mod records;
 mod registry;
 mod servers;
 mod services;
 mod start;
 mod work;
+mod workers;
 
 use std::io::Write as _;
 
@@ -84,14 +87,17 @@ pub(crate) async fn run(location: &Location, output: Output, args: UpArgs) -> Re
 async fn run_reporting(location: &Location, reporter: &Reporter, args: UpArgs) -> Result<()> {
     let (stop, mut stopped) = watch::channel(false);
     signals(stop.clone())?;
+    let wanted = args.workers;
     let engine = tokio::select! {
         engine = start::start(location, reporter, args, stop) => engine?,
         _ = stopped.wait_for(|stop| *stop) => return Err(Failure::Interrupted),
     };
+    let workers = workers::Workers::start(location, wanted);
     reporter.ready();
     // an error means that the sender is gone, which is a request to stop as well
     let _ = stopped.wait_for(|stop| *stop).await;
     tracing::info!("stopping");
+    workers.stop().await;
     engine.stop(location).await;
     tracing::info!("stopped");
     Ok(())
@@ -113,7 +119,7 @@ fn signals(stop: watch::Sender<bool>) -> Result<()> {
 }
 
 /// `RUST_LOG` chooses what is logged; JSON unless a person looks at it.
-fn logging(json: bool) {
+pub(crate) fn logging(json: bool) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use sovereign_agents::RunnerHandle;
+use sovereign_agents::programs::Programs;
 use sovereign_event_store::Ledger;
 use sovereign_kafka::{CommandsHandle, RelayHandle, RelayState, WorkGroup};
 use sovereign_projections::{ProjectorHandle, ViewsReader};
@@ -28,6 +29,7 @@ pub(crate) struct Parts {
     pub(super) view_rows: ViewsReader,
     pub(super) relay: RwLock<Option<RelayHandle>>,
     pub(super) agents: OnceLock<RunnerHandle>,
+    pub(super) programs: OnceLock<Programs>,
     pub(super) letters: OnceLock<Letters>,
     pub(super) commands: OnceLock<CommandsHandle>,
     pub(super) market: Arc<SharedMarket>,
@@ -79,6 +81,9 @@ impl Engine {
             console,
             folder,
         } = self;
+        if let Some(programs) = parts.programs.get() {
+            programs.stop().await;
+        }
         if let Some(agents) = parts.agents.get() {
             agents.stop().await;
         }

@@ -6,16 +6,18 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use sovereign_agents::programs::{Environment, Program, Programs};
 use sovereign_agents::{Runner, RunnerOptions, SystemClock};
 use sovereign_console::{
     Console, ConsoleOptions, HealthSource as _, Services, Token, TokenBook, metrics_recorder,
 };
 use sovereign_event_store::rights::{self, Granted, Part};
 use sovereign_event_store::{
-    Artifacts, Checkpoints, Gate, KeyStore, Ledger, LedgerOptions, LedgerReader,
+    Artifacts, Checkpoints, Gate, JobQueueStore, KeyStore, Ledger, LedgerOptions, LedgerReader,
 };
 use sovereign_guard::access::CredentialKey;
 use sovereign_guard::seal::MasterKey;
+use sovereign_jobs::Feeder;
 use sovereign_kafka::{
     Commands, CommandsOptions, KafkaOptions, RegistryOptions, Relay, RelayOptions, SchemaIds,
     TopicSettings, Turn, WorkGroup, WorkOptions, ensure_topics,
@@ -28,12 +30,13 @@ use tokio::sync::watch;
 use super::api::{Events, TokenFile, Views};
 use super::approvals::Approvals;
 use super::gateway::Door;
+use super::jobs::Jobs;
 use super::letters::Letters;
 use super::market::SharedMarket;
 use super::parts::{Engine, Parts, RelayStart};
 use super::registry::Registry;
 use super::services::{AgentCheckpoints, Probe};
-use super::{Reporter, servers, work};
+use super::{Reporter, programs, servers, work};
 use crate::args::UpArgs;
 use crate::config;
 use crate::describe::Describer;
@@ -57,7 +60,12 @@ pub(super) async fn start(
         .config
         .clone()
         .or_else(|| Some(location.path("sovereign.toml")).filter(|path| path.exists()));
-    let departments = config::load(config_path.as_deref())?.departments;
+    let config::Config {
+        departments,
+        programs,
+        // a worker reads them itself
+        processes: _,
+    } = config::load(config_path.as_deref())?;
     let kafka_properties = properties(args.kafka_properties.as_deref())?;
     let metrics = metrics_recorder().map_err(internal)?;
     let local = local_servers(&folder, reporter, &args).await?;
@@ -70,6 +78,7 @@ pub(super) async fn start(
             folder,
             config_path,
             departments,
+            programs,
             kafka_properties,
             metrics,
             addresses,
@@ -90,6 +99,7 @@ struct Assembly {
     folder: DataFolder,
     config_path: Option<std::path::PathBuf>,
     departments: Departments,
+    programs: Vec<Program>,
     kafka_properties: BTreeMap<String, String>,
     metrics: sovereign_console::MetricsHandle,
     addresses: Addresses,
@@ -102,6 +112,9 @@ struct Addresses {
     keys_database: String,
     /// Of the ledger, as the API.
     api_database: String,
+    /// Of the ledger, as a worker.
+    worker_database: String,
+    worker_keys_database: String,
     brokers: String,
 }
 
@@ -125,11 +138,18 @@ impl Addresses {
             .or_else(|| args.database.clone())
             .or_else(|| own(local?.api_database_url()))
             .ok_or_else(missing)?;
+        // workers elsewhere than on servers of ours use the engine's own role
+        let both = args.database.is_none() && args.keys_database.is_none();
+        let servers = local.filter(|_| both);
+        let worker_database = own(servers.and_then(Servers::worker_database_url));
+        let worker_keys = own(servers.and_then(Servers::worker_keys_database_url));
         let brokers = args.brokers.clone();
         let brokers = brokers
             .or_else(|| local?.brokers().map(str::to_owned))
             .ok_or_else(missing)?;
         Ok(Self {
+            worker_database: worker_database.unwrap_or_else(|| database.clone()),
+            worker_keys_database: worker_keys.unwrap_or_else(|| keys_database.clone()),
             database,
             keys_database,
             api_database,
@@ -174,6 +194,7 @@ async fn assemble(
         folder,
         config_path,
         departments,
+        programs,
         kafka_properties,
         metrics,
         addresses,
@@ -191,11 +212,16 @@ async fn assemble(
     let keys = KeyStore::open(&addresses.keys_database, master)
         .await
         .map_err(|e| e.problem())?;
+    let sealed = Describer {
+        departments: departments.clone(),
+        revealer: None,
+    };
     let describer = Describer {
         departments: departments.clone(),
         revealer: Some(Revealer::with(keys.clone())),
     };
     let door = Door::new(Gate::new(departments.clone(), keys), ledger.clone());
+    let queue = JobQueueStore::connect(&addresses.database).map_err(|e| e.problem())?;
     let views = ViewsStore::new(&addresses.database).map_err(|e| e.problem())?;
     views.migrate().await.map_err(|error| {
         let mut problem = error.problem();
@@ -207,6 +233,15 @@ async fn assemble(
     if api.map_err(|e| e.problem())? == Granted::OwnRole {
         tracing::warn!("the API reads under the engine's own role; see --api-database");
     }
+    let Addresses {
+        database,
+        worker_database,
+        ..
+    } = &addresses;
+    let worker = rights::grant(database, worker_database, Part::Worker).await;
+    worker.map_err(|e| e.problem())?;
+    let worker = rights::grant_keys(&addresses.keys_database, &addresses.worker_keys_database);
+    worker.await.map_err(|e| e.problem())?;
     views
         .grant_reading(&addresses.api_database)
         .await
@@ -228,6 +263,7 @@ async fn assemble(
         views,
         relay: RwLock::new(None),
         agents: OnceLock::new(),
+        programs: OnceLock::new(),
         letters: OnceLock::new(),
         commands: OnceLock::new(),
         market: market.clone(),
@@ -256,6 +292,7 @@ async fn assemble(
             events: events.clone(),
             views: rows.clone(),
         }),
+        jobs: Arc::new(Jobs::new(door.clone(), queue.clone(), departments.clone())),
         events,
         rows,
         tokens: Arc::new(tokens(location).await?),
@@ -286,7 +323,9 @@ async fn assemble(
     let group = work::group(ledger_id);
     let options = WorkOptions::new(kafka.clone(), group, &engine_id, work::units());
     let group = WorkGroup::join(options).await.map_err(|e| e.problem())?;
-    let duties = work::follow(&group, parts.views.clone());
+    let (duties, feeds) = work::follow(&group, parts.views.clone());
+    let feeder = Feeder::new(queue, door.clone(), work::orchestrator());
+    tokio::spawn(feeder.run(Box::new(ledger.tail()), feeds));
     let letters = Letters::start(
         kafka.clone(),
         &parts,
@@ -309,6 +348,20 @@ async fn assemble(
         departments,
     );
     let checkpoints = Checkpoints::connect(&addresses.database).map_err(|e| e.problem())?;
+    let checkpoints = Arc::new(AgentCheckpoints(checkpoints));
+    let (tails, sealed) = (ledger.clone(), sealed);
+    let programs = Programs::start(
+        programs,
+        &Environment {
+            gateway: door.clone(),
+            checkpoints: checkpoints.clone(),
+            tails: Arc::new(move || Box::new(tails.tail())),
+            launch: Arc::new(programs::Launcher),
+            describe: Arc::new(move |event| sealed.described(event, &sealed.sealed_data(event))),
+            complaints: programs::complaints(location.path("logs")),
+            duties: duties.clone(),
+        },
+    );
     let agents = Runner::start(
         RunnerOptions {
             duties,
@@ -316,7 +369,7 @@ async fn assemble(
         },
         Box::new(ledger.tail()),
         door,
-        Arc::new(AgentCheckpoints(checkpoints)),
+        checkpoints,
         market,
         Arc::new(SystemClock),
     );
@@ -328,6 +381,8 @@ async fn assemble(
         database: addresses.database,
         keys_database: addresses.keys_database,
         api_database: addresses.api_database,
+        worker_database: addresses.worker_database,
+        worker_keys_database: addresses.worker_keys_database,
         brokers: addresses.brokers,
         kafka_properties,
         registry,
@@ -337,6 +392,7 @@ async fn assemble(
     };
     // each was empty: nobody else sets them
     let _ = (parts.agents.set(agents), parts.state.set(state.clone()));
+    let _ = parts.programs.set(programs);
     let _ = parts.letters.set(letters);
     let _ = parts.commands.set(commands);
     let _ = parts.work.set(group);

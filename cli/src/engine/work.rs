@@ -6,7 +6,7 @@ use std::path::Path;
 use sovereign_agents::{Duties, LANES};
 use sovereign_kafka::{Assignment, WorkGroup};
 use sovereign_projections::{ProjectorHandle, VIEW_NAMES};
-use sovereign_schemas::Uuid;
+use sovereign_schemas::{Identifier, Uuid};
 use tokio::sync::watch;
 
 use super::start::unusable;
@@ -15,6 +15,8 @@ use crate::location::write_private;
 
 /// Relaying the ledger's events to Kafka.
 pub(super) const RELAY: &str = "relay";
+/// Feeding the queue of jobs.
+const JOBS: &str = "jobs";
 /// Ending overdue approvals.
 const EXPIRY: &str = "expiry";
 
@@ -36,6 +38,7 @@ pub(super) fn units() -> Vec<String> {
     let mut all = vec![RELAY.to_owned(), EXPIRY.to_owned()];
     all.extend((0..LANES).map(lane));
     all.extend(VIEW_NAMES.iter().map(|name| view(name)));
+    all.push(JOBS.to_owned());
     all
 }
 
@@ -51,21 +54,32 @@ fn views(units: &BTreeSet<String>) -> BTreeSet<String> {
     own.map(|name| (*name).to_owned()).collect()
 }
 
-/// Views and agents work on what is assigned, until the group is left.
-pub(super) fn follow(group: &WorkGroup, projector: ProjectorHandle) -> watch::Receiver<Duties> {
+/// Views, agents and the feeder of jobs work on what is assigned, until the group is left.
+pub(super) fn follow(
+    group: &WorkGroup,
+    projector: ProjectorHandle,
+) -> (watch::Receiver<Duties>, watch::Receiver<bool>) {
     let mut assigned = group.assigned();
     let (tell, told) = watch::channel(Duties::default());
+    let (feed, feeds) = watch::channel(false);
     tokio::spawn(async move {
         loop {
             let Assignment { units, .. } = assigned.borrow_and_update().clone();
             projector.assign(&views(&units));
             tell.send_replace(duties(&units));
+            feed.send_replace(units.contains(JOBS));
             if assigned.changed().await.is_err() {
                 return;
             }
         }
     });
-    told
+    (told, feeds)
+}
+
+/// In whose name jobs that wait are told what became of others.
+pub(super) fn orchestrator() -> Identifier {
+    #[allow(clippy::expect_used)]
+    "orchestrator".parse().expect("letters are an identifier")
 }
 
 /// The name under which the engine of this data folder takes part, made at the first start.

@@ -45,6 +45,7 @@ pub(super) fn foreign() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Outcome", outcome().into()),
         ("Command", command().into()),
         ("Task", task().into()),
+        ("NewJob", new_job().into()),
         ("Event", event().into()),
         ("EventsPage", events_page().into()),
         ("Rows", rows().into()),
@@ -73,6 +74,31 @@ fn problem() -> ObjectBuilder {
         .property("outcome", open(object()).description(Some("Of a command.")));
     let object = always.into_iter().fold(object, ObjectBuilder::required);
     object.required("remedy").required("help")
+}
+
+fn new_job() -> ObjectBuilder {
+    object()
+        .property("kind", text().description(Some("Which handler: `plan`.")))
+        .property(
+            "arguments",
+            open(object()).description(Some("For the handler, at most 256 KiB.")),
+        )
+        .property("name", text())
+        .property("id", text())
+        .property(
+            "queue",
+            text().enum_values(Some(["high", "default", "low"])),
+        )
+        .property("run_at", text())
+        .property("after", ArrayBuilder::new().items(text()))
+        .property("unique", text())
+        .property("attempts_max", number())
+        .property("backoff_ms", number())
+        .property("amount", text())
+        .property("currency", text())
+        .property("department", text())
+        .required("kind")
+        .required("arguments")
 }
 
 fn outcome() -> ObjectBuilder {

@@ -79,6 +79,8 @@ pub(crate) fn table() -> Vec<Endpoint> {
     all.extend(events());
     all.extend(approvals());
     all.extend(passkeys());
+    all.extend(jobs());
+    all.extend(queues());
     all.extend(access());
     all.extend(engine());
     all
@@ -293,6 +295,80 @@ fn passkeys() -> Vec<Endpoint> {
         .body(JSON, "Revocation")
         .json("Outcome")
         .streams(),
+    ]
+}
+
+fn jobs() -> Vec<Endpoint> {
+    let id = path("id", "The job's id.");
+    vec![
+        guarded(Post, "/api/v1/jobs", "submitJob", v1::jobs::submit)
+            .about(
+                "A job for a worker process. `Location` is where to look for it. docs/JOBS.md has \
+                 all fields.",
+            )
+            .body(JSON, "NewJob")
+            .answers(StatusCode::ACCEPTED, "It waits.", JSON, "Any"),
+        guarded(Get, "/api/v1/jobs", "listJobs", v1::jobs::list)
+            .about("Jobs that have not ended, by the position of their submission.")
+            .parameters(&[
+                query(
+                    "after",
+                    Kind::Number(0, POSITION_MAX),
+                    "`next` of the page before.",
+                ),
+                ROWS_LIMIT,
+                query("all", Kind::Flag, "Also those that ended."),
+            ])
+            .json("Any"),
+        guarded(Get, "/api/v1/jobs/{id}", "showJob", v1::jobs::show)
+            .about("One job with what became of each effect.")
+            .parameters(&[id])
+            .json("Any"),
+        guarded(Post, "/api/v1/jobs/{id}/abort", "abortJob", v1::jobs::abort)
+            .about("Gives a job up: at once, or before its next effect.")
+            .parameters(&[id])
+            .body(JSON, "Any")
+            .json("Any"),
+        guarded(
+            Post,
+            "/api/v1/jobs/{id}/resolve",
+            "resolveEffect",
+            v1::jobs::resolve,
+        )
+        .about("Says whether an effect in doubt happened.")
+        .parameters(&[id])
+        .body(JSON, "Any")
+        .json("Any"),
+    ]
+}
+
+fn queues() -> Vec<Endpoint> {
+    let queue = Parameter {
+        kind: Kind::Form("^(high|default|low)$"),
+        ..path("queue", "The queue.")
+    };
+    vec![
+        guarded(Get, "/api/v1/queues", "listQueues", v1::jobs::queues)
+            .about("The queues with what is in them.")
+            .json("Any"),
+        guarded(
+            Post,
+            "/api/v1/queues/{queue}/pause",
+            "pauseQueue",
+            v1::jobs::pause,
+        )
+        .about("Nothing of the queue is begun any more; what a worker has goes on.")
+        .parameters(&[queue])
+        .json("Any"),
+        guarded(
+            Post,
+            "/api/v1/queues/{queue}/resume",
+            "resumeQueue",
+            v1::jobs::resume,
+        )
+        .about("The queue goes on.")
+        .parameters(&[queue])
+        .json("Any"),
     ]
 }
 

@@ -166,6 +166,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
         C::Unauthorized => StatusCode::UNAUTHORIZED,
         C::NotFound => StatusCode::NOT_FOUND,
         C::ViewNotReady | C::VersionConflict => StatusCode::CONFLICT,
+        C::StaleAttempt | C::JobAborting => StatusCode::CONFLICT,
         C::Forbidden | C::CsrfFailed => StatusCode::FORBIDDEN,
         C::IdempotencyKeyReused | C::InvalidRegistration => StatusCode::UNPROCESSABLE_ENTITY,
         C::RateLimited => StatusCode::TOO_MANY_REQUESTS,

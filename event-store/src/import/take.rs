@@ -9,8 +9,8 @@ use sovereign_guard::admit;
 use sovereign_guard::scrub::{Label, Scrubber};
 use sovereign_schemas::avro::{self, EventGroup as _};
 use sovereign_schemas::events::{
-    AgentEvent, ApprovalEvent, ApproverEvent, ForeignRecorded, ImportedEvent, PolicyEvent,
-    TradeEvent,
+    AgentEvent, ApprovalEvent, ApproverEvent, ForeignRecorded, ImportedEvent, JobEvent,
+    PolicyEvent, TradeEvent,
 };
 use sovereign_schemas::{
     AggregateId, AggregateType, DepartmentId, Departments, ErrorCode, IdError, Intake, Problem,
@@ -88,10 +88,14 @@ impl Taker {
     /// Whether rows of this source type are events of ours.
     pub(super) fn native(&self, source_type: &str) -> Option<AggregateType> {
         let kind: AggregateType = source_type.parse().ok()?;
-        // somebody else's policy says nothing about what may happen here, nor do his passkeys
+        // somebody else's policy says nothing about what may happen here, nor do his passkeys, and
+        // his jobs are his
         let history = matches!(
             kind,
-            AggregateType::Imported | AggregateType::Policy | AggregateType::Approver
+            AggregateType::Imported
+                | AggregateType::Policy
+                | AggregateType::Approver
+                | AggregateType::Job
         );
         let foreign = history || self.foreign.iter().any(|f| f == source_type);
         (!foreign).then_some(kind)
@@ -325,6 +329,9 @@ impl Taker {
             AggregateType::Approver => {
                 ApproverEvent::from_json(kind, version, payload, &mut looking)
                     .map(AnyEvent::Approver)
+            }
+            AggregateType::Job => {
+                JobEvent::from_json(kind, version, payload, &mut looking).map(AnyEvent::Job)
             }
             AggregateType::Imported => {
                 ImportedEvent::from_json(kind, version, payload, &mut looking)

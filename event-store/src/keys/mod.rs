@@ -87,10 +87,14 @@ impl KeyStore {
         while leaves.len() < count {
             match entry.next()? {
                 Some((key_id, index, key)) => {
+                    let likeness_key = entry.likeness().cloned();
                     leaves.push(Leaf {
                         key_id,
                         index,
                         key,
+                        likeness_key: likeness_key.ok_or_else(|| {
+                            StoreError::Internal("a subject has no likeness key".to_owned())
+                        })?,
                         nonce: random()?,
                     });
                 }
@@ -120,8 +124,7 @@ impl KeyStore {
         .await?;
         let (key_id, key) = self.unwrap(&row)?;
         let end: i64 = row.try_get("next_index")?;
-        entry.refill(key_id, &key, end.cast_unsigned());
-        Ok(())
+        Ok(entry.refill(key_id, &key, end.cast_unsigned())?)
     }
 
     fn unwrap(&self, row: &sqlx::postgres::PgRow) -> Result<(Uuid, SubjectKey), StoreError> {

@@ -20,5 +20,5 @@ pub use error::SealError;
 pub use master::MasterKey;
 pub use punctured::PuncturedKey;
 pub use subject::SubjectKey;
-pub use text::{SEAL_OVERHEAD_BYTES, TEXT_BYTES_MAX, TextKey, open, seal};
-pub use tree::{INDEX_BITS, INDEX_END, KeyPath};
+pub use text::{SEAL_OVERHEAD_BYTES, TEXT_BYTES_MAX, TextKey, likeness, open, seal};
+pub use tree::{INDEX_BITS, INDEX_END, KeyPath, LIKENESS_INDEX};

@@ -93,6 +93,25 @@ pub fn open(
     decrypt(&key.0, nonce, sealed, &associated(key_id, index))
 }
 
+/// What the message of a likeness begins with.
+const LIKENESS: &[u8] = b"sovereign likeness v1\0";
+
+/// The first 8 bytes of HMAC-SHA-256 under `key`, the key of the subject's text
+/// [`super::LIKENESS_INDEX`], over `"sovereign likeness v1" ‖ 0 ‖ text`. Two texts of one subject have
+/// the same if they are the same, and else with probability 2^-64; without the key nobody can try
+/// whether a text is the one that was said, so that destroying the key erases this as well.
+#[must_use]
+pub fn likeness(key: &TextKey, text: &[u8]) -> [u8; 8] {
+    let mut message = Vec::with_capacity(LIKENESS.len() + text.len());
+    message.extend_from_slice(LIKENESS);
+    message.extend_from_slice(text);
+    let whole = super::tree::hmac(key.expose(), &message);
+    message.zeroize();
+    let mut short = [0; 8];
+    short.copy_from_slice(&whole[..8]);
+    short
+}
+
 pub(super) fn encrypt(
     key: &[u8; 32],
     nonce: [u8; 12],

@@ -17,6 +17,9 @@ pub const INDEX_BITS: u32 = 40;
 /// First index that does not exist: a subject has 2^40 texts, numbered from 0.
 pub const INDEX_END: u64 = 1 << INDEX_BITS;
 
+/// The last text of a subject is none: its key makes the likenesses of all the others.
+pub const LIKENESS_INDEX: u64 = INDEX_END - 1;
+
 /// The message that turns a leaf into an AES-256 key, so that no node is ever used as a key itself.
 const LEAF_LABEL: &[u8] = b"sovereign text key v1";
 

@@ -112,6 +112,10 @@ impl AgentRow {
                 self.task_items_done = e.items;
                 self.task_items_total = e.items;
             }
+            // what follows from these is a transition
+            AgentEvent::AgentDefined(_)
+            | AgentEvent::LoopDetected(_)
+            | AgentEvent::ProgramFaulted(_) => {}
             AgentEvent::ExecutionCleared(e) => self.cleared_trade_id = Some(e.trade_id),
         }
         Ok(())

@@ -92,6 +92,7 @@ fn an_agent_is_followed_from_registration_to_its_last_thought() {
             from,
             to,
             reason: "r".to_owned(),
+            definition: 0,
         },
     );
     chain.agent(
@@ -100,10 +101,11 @@ fn an_agent_is_followed_from_registration_to_its_last_thought() {
             from: to,
             to: AgentState::Executing,
             reason: "r".into(),
+            cause: "machine".into(),
         },
     );
-    chain.agent("h", ThoughtRecorded { text: text(b"one") });
-    chain.agent("h", ThoughtRecorded { text: text(b"two") });
+    chain.agent("h", thought(b"one"));
+    chain.agent("h", thought(b"two"));
     let agent = row::<Agents>(&chain, &"h".to_owned());
     assert_eq!(agent.department, DepartmentId::HUNTER);
     assert_eq!(
@@ -311,7 +313,7 @@ fn an_event_that_cannot_be_decoded_stops_its_own_view_and_leaves_the_row_alone()
 #[test]
 fn an_event_without_its_row_or_creating_a_row_again_is_refused() {
     let mut chain = Chain::default();
-    chain.agent("ghost", ThoughtRecorded { text: text(b"boo") });
+    chain.agent("ghost", thought(b"boo"));
     let mut missing = None;
     let error = Agents::fold(&mut missing, &chain.events[0]).unwrap_err();
     assert_eq!(
@@ -408,6 +410,13 @@ fn the_check_of_i5_names_the_row_and_column_that_differ() {
     assert!(matches!(check(&good, head.next()), Err(CheckError::Log(_))));
 }
 
+fn thought(words: &[u8]) -> ThoughtRecorded {
+    ThoughtRecorded {
+        text: text(words),
+        likeness: vec![],
+    }
+}
+
 #[test]
 fn text_stays_sealed_in_rows_and_never_shows() {
     let mut chain = Chain::default();
@@ -417,12 +426,7 @@ fn text_stays_sealed_in_rows_and_never_shows() {
             role: "hunter".to_owned(),
         },
     );
-    chain.agent(
-        "h",
-        ThoughtRecorded {
-            text: text(b"a secret plan"),
-        },
-    );
+    chain.agent("h", thought(b"a secret plan"));
     let agent = row::<Agents>(&chain, &"h".to_owned());
     assert!(!format!("{agent:?}").contains("secret"));
     assert!(!serde_json::to_string(&agent).unwrap().contains("secret"));

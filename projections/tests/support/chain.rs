@@ -240,12 +240,14 @@ impl Chain {
                 from,
                 to,
                 reason: "new-bar".to_owned(),
+                definition: 0,
             },
         );
         self.agent(
             trader,
             ThoughtRecorded {
                 text: text(format!("thought {n}").as_bytes()),
+                likeness: vec![],
             },
         );
         self.propose(&trade, trader, n);
@@ -270,6 +272,7 @@ impl Chain {
                     from,
                     to,
                     reason: "no".to_owned(),
+                    cause: "machine".to_owned(),
                 },
             ),
             3 => self.hold(n, &trade),

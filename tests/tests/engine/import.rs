@@ -183,9 +183,8 @@ async fn native(source: &Source) {
     ] {
         agents.execute("trader-old", to(state)).await.unwrap();
     }
-    let thought = AgentCommand::RecordThought(RecordThought {
-        text: text("the trend holds, so I go on"),
-    });
+    let thought =
+        AgentCommand::RecordThought(RecordThought::of(text("the trend holds, so I go on")));
     agents.execute("trader-old", thought).await.unwrap();
     // the stock crate cannot read a text again, which is as it should be
     assert!(

@@ -85,6 +85,7 @@ fn moved(reason: &str) -> AgentEvent {
         from: AgentState::Idle,
         to: AgentState::Scanning,
         reason: reason.into(),
+        definition: 0,
     }
     .into()
 }

@@ -191,9 +191,7 @@ impl State {
     }
 
     fn think(&self, out: &mut Reactions<'_>, text: String) {
-        let thought = RecordThought {
-            text: RawText::new(text),
-        };
+        let thought = RecordThought::of(RawText::new(text));
         out.agent(&self.names.trader, AgentCommand::RecordThought(thought));
     }
 

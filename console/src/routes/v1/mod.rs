@@ -8,6 +8,7 @@ pub(crate) mod events;
 pub(crate) mod gate;
 pub(crate) mod giving;
 pub(crate) mod invitations;
+pub(crate) mod jobs;
 pub(crate) mod passkeys;
 pub(crate) mod session;
 pub(crate) mod socket;

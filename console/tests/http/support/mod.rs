@@ -13,6 +13,7 @@ use sovereign_console::{
     Console, ConsoleError, ConsoleOptions, Role, Services, Token, TokenBook, metrics_recorder,
 };
 use sovereign_guard::access::CredentialKey;
+use sovereign_schemas::{ErrorCode, Problem};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -62,6 +63,7 @@ async fn services_on(
         digest: fixed.clone(),
         views: fixed.clone(),
         events: Arc::new(journal.clone()),
+        jobs: Arc::new(NoJobs),
         rows: Arc::new(FixedRows),
         approvals: Arc::new(FixedApprovals),
         tokens: Arc::new(tokens),
@@ -176,5 +178,38 @@ impl Running {
     pub(crate) async fn stop(mut self) {
         self.ask_to_stop();
         self.task.await.unwrap();
+    }
+}
+
+/// There are no jobs.
+struct NoJobs;
+
+#[async_trait::async_trait]
+impl sovereign_console::JobService for NoJobs {
+    async fn submit(&self, wanted: Value, _: &str) -> Result<Value, Problem> {
+        if wanted["kind"] != "plan" {
+            return Err(Problem::new(ErrorCode::MissingField, "field is missing").field("kind"));
+        }
+        Ok(json!({ "job_id": "plan_040226_1201", "created": true }))
+    }
+
+    async fn list(&self, _: u64, _: u32, _: bool) -> Result<Value, Problem> {
+        Ok(json!({ "jobs": [], "next": null }))
+    }
+
+    async fn show(&self, _: &str) -> Result<Value, Problem> {
+        Err(Problem::new(ErrorCode::NotFound, "no such job"))
+    }
+
+    async fn command(&self, id: &str, _: &str, _: Value, _: &str) -> Result<Value, Problem> {
+        self.show(id).await
+    }
+
+    async fn queues(&self) -> Result<Value, Problem> {
+        Ok(json!({ "queues": [] }))
+    }
+
+    async fn pause(&self, _: &str, _: Option<&str>) -> Result<Value, Problem> {
+        self.queues().await
     }
 }

@@ -1,6 +1,6 @@
 use sovereign_projections::Page;
 
-use super::views::reader;
+use crate::commands::views::reader;
 use crate::failure::Result;
 use crate::location::Location;
 use crate::output::{Output, Table};

@@ -1,0 +1,253 @@
+//! The worker: claims jobs, runs their effects, and says so to the ledger.
+//!
+//! A claim is only a hint. Before an effect is sent the ledger has accepted that it is started, and
+//! the lease has not ended; after it nothing is written but under the attempt that the ledger
+//! accepted. Whatever the ledger refuses ends the work on the job here.
+
+mod attempt;
+mod leases;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sovereign_event_store::{Claim, JobQueueStore};
+use sovereign_schemas::{AggregateId, Identifier};
+use sovereign_sinks::Sink;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{JobLedger, Reach, Turns};
+use attempt::Attempt;
+use leases::Leases;
+
+/// How a worker works.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// Its name, in events: no two workers that live have the same.
+    pub name: Identifier,
+    /// The queues that it serves, by number; the most urgent is 0.
+    pub queues: Vec<u8>,
+    /// Jobs at once, 1 to 256. With two or more, one place is kept for the most urgent queue.
+    pub slots: usize,
+    /// A worker that is silent for so long is taken for dead; 1 s or more.
+    pub lease: Duration,
+    /// How often it looks for jobs when nobody tells that there are any.
+    pub poll: Duration,
+}
+
+/// Most places of one worker.
+const SLOTS_MAX: usize = 256;
+/// Shortest lease.
+const LEASE_MIN: Duration = Duration::from_secs(1);
+/// After a failure of the database it is tried again after so long.
+const PAUSE: Duration = Duration::from_millis(500);
+
+impl WorkerOptions {
+    /// For a worker of this name: all queues, four places, a lease of 10 s.
+    #[must_use]
+    pub fn new(name: Identifier) -> Self {
+        Self {
+            name,
+            queues: vec![0, 1, 2],
+            slots: 4,
+            lease: Duration::from_secs(10),
+            poll: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A worker process' work.
+#[derive(Clone)]
+pub struct Worker {
+    pub(crate) options: Arc<WorkerOptions>,
+    pub(crate) ledger: Arc<dyn JobLedger>,
+    pub(crate) queue: JobQueueStore,
+    pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) reach: watch::Receiver<Arc<Reach>>,
+    leases: Arc<Leases>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// A worker; [`Self::run`] lets it work.
+    #[must_use]
+    pub fn new(
+        mut options: WorkerOptions,
+        ledger: Arc<dyn JobLedger>,
+        queue: JobQueueStore,
+        sink: Arc<dyn Sink>,
+        reach: watch::Receiver<Arc<Reach>>,
+    ) -> Self {
+        options.slots = options.slots.clamp(1, SLOTS_MAX);
+        options.lease = options.lease.max(LEASE_MIN);
+        let leases = Arc::new(Leases::new(options.lease));
+        Self {
+            options: Arc::new(options),
+            ledger,
+            queue,
+            sink,
+            reach,
+            leases,
+        }
+    }
+
+    /// Works until it is asked to stop; then nothing more is claimed, the effects under way come to
+    /// their end within `grace` or are called off, and jobs that are not done are given back.
+    pub async fn run(self, stop: CancellationToken, grace: Duration) {
+        info!(worker = %self.options.name, slots = self.options.slots, "worker works");
+        let wake = Arc::new(Notify::new());
+        let call_off = CancellationToken::new();
+        let listener = tokio::spawn(listen(self.clone(), Arc::clone(&wake), stop.clone()));
+        let keeper = tokio::spawn(self.clone().keep_leases());
+        let turns = Arc::new(Mutex::new(Turns::new(&self.options.queues)));
+        let slots: Vec<_> = (0..self.options.slots)
+            .map(|slot| {
+                let urgent = self.options.slots > 1 && slot == 0;
+                let slot = Slot {
+                    worker: self.clone(),
+                    turns: Arc::clone(&turns),
+                    urgent: urgent
+                        .then(|| self.options.queues.iter().copied().min())
+                        .flatten(),
+                    wake: Arc::clone(&wake),
+                    stop: stop.clone(),
+                    call_off: call_off.clone(),
+                };
+                tokio::spawn(slot.run())
+            })
+            .collect();
+        stop.cancelled().await;
+        info!(worker = %self.options.name, "worker stops");
+        wake.notify_waiters();
+        let late = tokio::spawn(async move {
+            tokio::time::sleep(grace).await;
+            call_off.cancel();
+        });
+        for slot in slots {
+            // one that panicked has lost its job to whoever takes it over
+            let _ = slot.await;
+        }
+        late.abort();
+        keeper.abort();
+        listener.abort();
+    }
+
+    /// Prolongs leases a third of the way to their end.
+    async fn keep_leases(self) {
+        loop {
+            tokio::time::sleep(self.options.lease / 3).await;
+            let held = self.leases.held();
+            if held.is_empty() {
+                continue;
+            }
+            let asked = tokio::time::Instant::now();
+            let name = self.options.name.as_str();
+            match self.queue.renew(&held, name, self.options.lease).await {
+                Ok(kept) => self.leases.renewed(&held, &kept, asked),
+                Err(error) => warn!(%error, "leases not renewed"),
+            }
+        }
+    }
+}
+
+/// Wakes the places when somebody says that there are jobs, and now and then.
+async fn listen(worker: Worker, wake: Arc<Notify>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        match worker.queue.signal().await {
+            Ok(mut signal) => loop {
+                wake.notify_waiters();
+                if let Err(error) = signal.wait(worker.options.poll).await {
+                    debug!(%error, "signal lost");
+                    break;
+                }
+                if stop.is_cancelled() {
+                    return;
+                }
+            },
+            Err(error) => debug!(%error, "no signal"),
+        }
+        wake.notify_waiters();
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// A place for one job at a time.
+struct Slot {
+    worker: Worker,
+    turns: Arc<Mutex<Turns>>,
+    /// The only queue that it serves, if it is kept for one.
+    urgent: Option<u8>,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+    call_off: CancellationToken,
+}
+
+impl Slot {
+    async fn run(self) {
+        while !self.stop.is_cancelled() {
+            // before looking: what comes in between is not missed
+            let woken = self.wake.notified();
+            tokio::pin!(woken);
+            woken.as_mut().enable();
+            match self.claim().await {
+                Ok(Some(claim)) => self.work(claim).await,
+                Ok(None) => woken.await,
+                Err(error) => {
+                    warn!(%error, "no claim");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn claim(&self) -> Result<Option<Claim>, sovereign_event_store::StoreError> {
+        let order = match self.urgent {
+            Some(queue) => vec![queue],
+            None => self
+                .turns
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .next(),
+        };
+        let Worker { options, queue, .. } = &self.worker;
+        for number in order {
+            let asked = tokio::time::Instant::now();
+            let name = options.name.as_str();
+            let mut claims = queue.claim(number, 1, name, options.lease).await?;
+            if let Some(claim) = claims.pop() {
+                self.worker.leases.take(&claim.job_id, asked);
+                return Ok(Some(claim));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn work(&self, claim: Claim) {
+        let id = claim.job_id;
+        metrics::counter!("sovereign_jobs_claimed_total").increment(1);
+        if let Ok(job) = id.parse::<AggregateId>() {
+            let attempt = Attempt {
+                worker: &self.worker,
+                job: &job,
+                lease: self.worker.leases.of(&id),
+                stop: &self.stop,
+                call_off: &self.call_off,
+            };
+            if let Some(pause) = attempt.run().await {
+                let name = self.worker.options.name.as_str();
+                if let Err(error) = self.worker.queue.give_back(&id, name, pause).await {
+                    debug!(%error, job = %id, "claim stays until its lease ends");
+                }
+            }
+        }
+        self.worker.leases.end(&id);
+    }
+}
