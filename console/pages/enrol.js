@@ -56,7 +56,7 @@ if (!ticket) {
     hindrance ? el("p", { class: "problem", role: "alert" }, hindrance) : null,
     el("form", { onsubmit: enrol },
       el("label", { for: "label" }, "What do you call it? ", el("span", { class: "quiet" }, "optional")),
-      el("input", { id: "label", name: "label", type: "text", maxlength: 64, pattern: "[A-Za-z0-9._:/@+\\-]*",
+      el("input", { id: "label", name: "label", type: "text", maxlength: 64, pattern: "[A-Za-z0-9._:\\/@+\\-]*",
         autocomplete: "off", spellcheck: "false", placeholder: "laptop", "aria-describedby": "label-note" }),
       el("p", { id: "label-note", class: "quiet" }, "Letters, digits and . _ : / @ + - without blanks. Everybody who reads the ledger can read it."),
       el("div", { id: "failures" }),

@@ -166,7 +166,7 @@ async function yesAndNo(anna, olga) {
   await anna.page.getByText("computed again just now: equal").waitFor({ state: "attached" });
   await anna.picture("details-light");
   await anna.page.getByRole("button", { name: "Approve with passkey" }).click();
-  await anna.page.getByText("Your approval is recorded").waitFor();
+  await anna.page.locator(".outcome", { hasText: "Your approval is recorded" }).waitFor();
   await anna.page.locator(".badge.granted").first().waitFor();
   // resumed: the exchange fills it with the next bar, and that is pushed as well
   await anna.page.getByText("The trade is authorized").waitFor();

@@ -116,20 +116,34 @@ fn people_enrol_approve_and_deny_in_a_browser_and_ten_kinds_of_yes_are_refused()
         assert_eq!(refused[what], code, "{what}: {refused}");
     }
     engine.settle();
+    let events_of = |trade: &str| -> Vec<Value> {
+        let aggregate = format!("trade/{trade}");
+        let log = engine.run(&["log", "--json", "--aggregate", &aggregate]);
+        log.ok().lines()
+    };
     for (trade, last) in [
         ("yes-1", "TradeFilled"),
         ("no-1", "TradeCancelled"),
         ("pair-1", "TradeAuthorized"),
-        ("one-1", "TradeHeld"),
     ] {
-        let aggregate = format!("trade/{trade}");
-        let log = engine.run(&["log", "--json", "--aggregate", &aggregate]);
-        let events = log.ok().lines();
+        let events = events_of(trade);
         assert_eq!(events.last().unwrap()["event_type"], last, "{trade}");
+    }
+    // a yes that was refused let nothing pass
+    for (trade, times) in [
+        ("yes-1", 1),
+        ("pair-1", 1),
+        ("one-1", 0),
+        ("cent-1", 0),
+        ("limit-1", 0),
+        ("self-1", 0),
+        ("late-1", 0),
+    ] {
+        let events = events_of(trade);
         let authorized = events
             .iter()
             .filter(|e| e["event_type"] == "TradeAuthorized");
-        assert!(authorized.count() <= 1, "{trade}");
+        assert_eq!(authorized.count(), times, "{trade}");
     }
     engine.run(&["verify", "--quiet"]).ok();
 }
