@@ -27,11 +27,16 @@ pub struct Exchange {
     pub latency_ms_max: u64,
 }
 
+impl Exchange {
+    /// What is taken per 1,000 of the amount where nothing else is set.
+    pub const COMMISSION_PER_MILLE: i64 = 1;
+}
+
 impl Default for Exchange {
     fn default() -> Self {
         Self {
             seed: 0,
-            commission_per_mille: Decimal::from_int(1),
+            commission_per_mille: Decimal::from_int(Self::COMMISSION_PER_MILLE),
             commission_min: fraction(10_000_000),
             slippage_bps_max: 0,
             latency_ms_min: 0,

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sovereign_aggregates::agent::Definition;
+use sovereign_effects::Exchange;
 use sovereign_schemas::events::AgentState;
 use sovereign_schemas::{IdError, Identifier};
 
-use super::{auditor, exchange, trader::strategy};
+use super::{auditor, trader::strategy};
 
 /// The definition of a built-in agent in this role. Its parameters are the constants of its logic,
 /// so a build with other constants has another digest.
@@ -48,7 +49,7 @@ fn parameters(role: &str) -> Vec<(&'static str, i64)> {
             ("range_percent_max", auditor::RANGE_PERCENT_MAX),
             ("loss_budget", auditor::LOSS_BUDGET),
         ],
-        "exchange" => vec![("commission_per_mille", exchange::COMMISSION_PER_MILLE)],
+        "exchange" => vec![("commission_per_mille", Exchange::COMMISSION_PER_MILLE)],
         _ => vec![],
     }
 }

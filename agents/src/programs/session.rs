@@ -15,6 +15,10 @@ const GARBAGE_MAX: u32 = 16;
 /// Lines in one start that ask for what is not the program's before it is ended.
 const LIES_MAX: u32 = 8;
 
+/// Intents that are remembered as the program's own; of more the smallest ids are forgotten, and
+/// cannot be cancelled by it (I9).
+const OWN_TRADES_MAX: usize = 100_000;
+
 /// What is wrong with a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -153,6 +157,9 @@ impl Session {
     /// An intent of one of the program's agents, which these may cancel.
     pub(super) fn proposed(&mut self, trade_id: &str) {
         self.own_trades.insert(trade_id.to_owned());
+        if self.own_trades.len() > OWN_TRADES_MAX {
+            self.own_trades.pop_first();
+        }
     }
 
     /// The intent has ended.

@@ -291,8 +291,8 @@ impl Jobs {
             Some(rest) => rest.strip_prefix('_')?.parse::<u64>().ok(),
             None => None,
         };
-        let mut number = newest.as_ref().and_then(of).unwrap_or(1);
-        for _ in 0..NUMBERS_MAX {
+        let first = newest.as_ref().and_then(of).unwrap_or(1);
+        for number in first..first.saturating_add(NUMBERS_MAX) {
             let id = numbered(key, number)
                 .ok_or_else(|| Problem::new(ErrorCode::InvalidId, "is too long").field("unique"))?;
             if self.try_as(wanted, &id).await? {
@@ -303,7 +303,6 @@ impl Jobs {
             if there["unique"] == key && there.get("ended_at").is_none() {
                 return Ok((id, false));
             }
-            number += 1;
         }
         Err(Problem::new(ErrorCode::Busy, "too many jobs of this key").field("unique"))
     }

@@ -372,6 +372,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_invitation_is_used_once_also_by_two_at_the_same_time() {
+        let kept = Arc::new(Kept::default());
+        let book = book(&kept).await;
+        let wanted = IssueToken {
+            role: Role::Invited,
+            ..wanted("invite:a", 100)
+        };
+        let (record, secret) = book.issue(wanted, Timestamp(1)).await.unwrap();
+        assert!(secret.starts_with(INVITATION_PREFIX));
+        let both = tokio::join!(
+            book.use_up(record.id, Timestamp(2)),
+            book.use_up(record.id, Timestamp(2))
+        );
+        assert!(both.0.is_ok() != both.1.is_ok(), "{both:?}");
+        assert!(book.find(secret.as_bytes(), Timestamp(3)).is_err());
+        let again = book.use_up(record.id, Timestamp(3)).await.unwrap_err();
+        assert_eq!(again.code, ErrorCode::Unauthorized);
+    }
+
+    #[tokio::test]
     async fn what_cannot_be_stored_is_not_given_out() {
         let kept = Arc::new(Kept::default());
         kept.full.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -8,5 +8,6 @@ mod common;
 mod append;
 mod clock;
 mod guard_rails;
+mod jobs;
 mod outcomes;
 mod reading;

@@ -278,7 +278,7 @@ impl Attempt<'_> {
         let request = Request::new(EffectId(id), running.effect.clone());
         let outcome = self.worker.sink.run(&request, self.call_off).await;
         let kind = running.effect.kind();
-        metrics::counter!("sovereign_effects_total", "kind" => kind, "outcome" => outcome.name())
+        metrics::counter!("sovereign_job_effects_total", "kind" => kind, "outcome" => outcome.name())
             .increment(1);
         debug!(job = %self.job, index = running.index, kind, outcome = outcome.name(), "effect");
         Some(outcome)

@@ -238,7 +238,7 @@ fn commands(agent: &str, count: u64) -> Vec<u8> {
     for number in 0..count {
         let mut command = bar(agent, number);
         if number % 2 == 1 {
-            command = thought(agent, "it looks like yesterday");
+            command = thought(agent, &format!("bar {number} looks like yesterday"));
         }
         command["command_id"] = json!(format!("{agent}-{number}"));
         lines.push(command);
@@ -319,7 +319,8 @@ fn trickle(node: &Node, agent: &str, until: impl Fn() -> bool) -> u64 {
     let mut sent = 0;
     node.engine.send_all(&[register(agent)]);
     while !until() {
-        node.engine.send_all(&[thought(agent, "still here")]);
+        node.engine
+            .send_all(&[thought(agent, &format!("still here at {sent}"))]);
         sent += 1;
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -15,6 +15,9 @@ use crate::harness::{Engine, signal};
 /// How often the target was told what, by path and idempotency key (empty without one).
 type Told = Arc<Mutex<BTreeMap<(String, String), u32>>>;
 
+/// The target answers after so long: time to die in.
+const ANSWER: Duration = Duration::from_millis(120);
+
 /// A target that counts. It answers after a moment, so that there is time to die in.
 struct Target {
     address: String,
@@ -87,7 +90,7 @@ fn answer(mut stream: TcpStream, noted: &Told) {
         .unwrap()
         .entry((path.clone(), key))
         .or_insert(0) += 1;
-    std::thread::sleep(Duration::from_millis(25));
+    std::thread::sleep(ANSWER);
     let body = if path.contains("/red") {
         "{\"ok\":false}"
     } else {
@@ -188,7 +191,7 @@ impl Worker {
 
     /// Asks it to stop; its exit code.
     fn stop(mut self) -> i32 {
-        signal(self.0.id(), "TERM");
+        signal(self.0.id(), "-TERM");
         self.0.wait().unwrap().code().unwrap_or(-1)
     }
 }
@@ -281,9 +284,9 @@ fn jobs_survive_kills_of_worker_and_engine_and_no_effect_happens_twice() {
         let tool = |n: u32| if n == 2 { "plain" } else { "keyed" };
         let steps = (0..5).map(|n| json!({ "effect": call(tool(n), &format!("{below}/{n}")) }));
         let job = submit(&engine, &plan(steps.collect()));
-        std::thread::sleep(Duration::from_millis(luck.below(700)));
+        std::thread::sleep(Duration::from_millis(luck.below(1_000)));
         if point % 6 == 5 {
-            signal(engine.pid("engine"), "KILL");
+            signal(engine.pid("engine"), "-KILL");
             engine.ensure_up();
         }
         worker.kill();
@@ -305,6 +308,7 @@ fn jobs_survive_kills_of_worker_and_engine_and_no_effect_happens_twice() {
         assert_eq!(seen.len(), 5, "{seen:?}");
     }
     eprintln!("taken over {taken_over}, in doubt {doubts}");
+    assert!(taken_over > 0, "no kill met a job that was under way");
     assert_eq!(worker.stop(), 0);
     engine.run(&["verify", "--json"]).ok();
 }
@@ -329,7 +333,7 @@ fn aborts_at_any_point_leave_a_true_report() {
             }
         });
         let job = submit(&engine, &plan(steps.collect()));
-        std::thread::sleep(Duration::from_millis(luck.below(350)));
+        std::thread::sleep(Duration::from_millis(luck.below(600)));
         // one that has ended meanwhile cannot be aborted
         engine.run(&["jobs", "abort", &job, "--json"]);
         let shown = wait(&engine, &job, ended);

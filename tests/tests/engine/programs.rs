@@ -175,7 +175,7 @@ fn programs_that_misbehave_are_contained_and_stall_nobody() {
     let mut programs = String::new();
     for (name, text, _) in BAD {
         let path = script(&engine, &format!("{name}.py"), text);
-        let more = "answer_ms = 1000\nfaults = 2\nprocesses = 16\ncommands_per_event = 20";
+        let more = "answer_ms = 4000\nfaults = 2\nprocesses = 16\ncommands_per_event = 20";
         let _ = write!(programs, "{}", program(name, &path, &[], more));
     }
     let good = script(&engine, "momentum.py", &momentum());

@@ -122,12 +122,12 @@ impl Writer {
                 let mut command = self.command("register", json!({ "role": "shared" }));
                 command["id"] = agent.into();
                 command["command"] = "record_thought".into();
-                command["data"] = json!({ "text": format!("writer {} was here", self.number) });
+                command["data"] = json!({ "text": format!("writer {} was here at {}", self.number, self.dice.below(1 << 30)) });
                 command
             }
             1 => self.command(
                 "record_thought",
-                json!({ "text": format!("bar {} it is", self.bars) }),
+                json!({ "text": format!("bar {} it is, {}", self.bars, self.dice.below(1 << 30)) }),
             ),
             _ => {
                 self.bars += 1;

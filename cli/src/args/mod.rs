@@ -1,9 +1,15 @@
 //! The command line.
 
+mod jobs;
+mod people;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use jobs::{JobsCommand, WorkerArgs};
+pub(crate) use people::{ApprovalsCommand, ApproversCommand, PolicyCommand, TokensCommand};
 
 /// Event-sourced engine for organisations of autonomous agents.
 ///
@@ -384,117 +390,6 @@ pub(crate) struct TradeArgs {
 }
 
 #[derive(Debug, Clone, Subcommand)]
-pub(crate) enum ApprovalsCommand {
-    /// List requests; only those that wait, unless all are wanted.
-    List {
-        /// Also those that ended.
-        #[arg(long)]
-        all: bool,
-    },
-    /// Show one request.
-    Show {
-        /// Its id.
-        id: String,
-    },
-    /// Say no.
-    Deny {
-        /// Its id.
-        id: String,
-        /// Why, in words; it is scrubbed and sealed.
-        #[arg(long)]
-        reason: String,
-    },
-    /// Prove from a recorded file alone who approved what. Needs no engine and no network.
-    Verify {
-        /// Written by sovereign export, from position 1 on.
-        file: PathBuf,
-        /// Print only this approval.
-        #[arg(long, value_name = "ID")]
-        approval: Option<String>,
-        /// A head that was noted earlier, elsewhere: the file must hold it.
-        #[arg(long, value_parser = noted, value_name = "POSITION:HASH")]
-        head: Option<sovereign_schemas::chain::Head>,
-    },
-}
-
-#[derive(Debug, Clone, Subcommand)]
-pub(crate) enum ApproversCommand {
-    /// Make a link with which a person enrols one passkey. It ends after a day and with its first
-    /// use; one made before is withdrawn.
-    Invite {
-        /// The person, as the actor of his tokens.
-        name: String,
-    },
-    /// List people with passkeys.
-    List,
-    /// Show the passkeys of one person, the revoked ones among them.
-    Show {
-        /// The person.
-        name: String,
-    },
-    /// Let a passkey sign no more.
-    Revoke {
-        /// The person.
-        name: String,
-        /// Id of the credential, as show prints it.
-        credential: String,
-        /// Why, in words; it is scrubbed and sealed.
-        #[arg(long)]
-        reason: String,
-    },
-}
-
-#[derive(Debug, Clone, Subcommand)]
-pub(crate) enum PolicyCommand {
-    /// Print the policy that holds.
-    Show,
-    /// Read a policy and say what it says, or which line is wrong. Needs no engine.
-    Check {
-        /// TOML; docs/POLICY.md describes it.
-        file: PathBuf,
-    },
-    /// Let a policy hold from now on. Its version is one more than that of the one before.
-    Adopt {
-        /// TOML; docs/POLICY.md describes it.
-        file: PathBuf,
-    },
-}
-
-fn role(text: &str) -> Result<sovereign_console::Role, String> {
-    text.parse()
-        .map_err(|_| "expected viewer, operator, approver, auditor or admin".to_owned())
-}
-
-#[derive(Debug, Clone, Subcommand)]
-pub(crate) enum TokensCommand {
-    /// Make a token and print it, this once.
-    Create {
-        /// How people call it.
-        name: String,
-        /// viewer, operator, approver, auditor or admin; docs/API.md says what each may.
-        #[arg(long, value_parser = role, value_name = "ROLE")]
-        role: sovereign_console::Role,
-        /// In whose name its bearer acts; the name of the token if not given.
-        #[arg(long)]
-        actor: Option<String>,
-        /// Days until it ends, 1 to 3,660.
-        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3_660))]
-        days: u32,
-    },
-    /// List tokens; only those that are valid, unless all are wanted.
-    List {
-        /// Also those that ended within 30 days.
-        #[arg(long)]
-        all: bool,
-    },
-    /// End a token at once.
-    Revoke {
-        /// Its name.
-        name: String,
-    },
-}
-
-#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum AgentsCommand {
     /// Let an agent be made of something else from now on.
     Define {
@@ -612,125 +507,4 @@ pub(crate) enum DeadLettersCommand {
         #[arg(long)]
         reason: String,
     },
-}
-
-/// One of the queues of jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum QueueName {
-    High,
-    Default,
-    Low,
-}
-
-impl QueueName {
-    /// The most urgent is 0.
-    pub(crate) const fn number(self) -> u8 {
-        match self {
-            Self::High => 0,
-            Self::Default => 1,
-            Self::Low => 2,
-        }
-    }
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::High => "high",
-            Self::Default => "default",
-            Self::Low => "low",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Args)]
-pub(crate) struct WorkerArgs {
-    /// The queues that it serves.
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_value = "high,default,low"
-    )]
-    pub(crate) queues: Vec<QueueName>,
-    /// Jobs at once, 1 to 256. With two or more, one place is kept for the queue high.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) slots: u16,
-    /// Who carries effects out: live, mock or recorded.
-    #[arg(long, default_value = "live", value_name = "live|mock|recorded")]
-    pub(crate) sinks: sovereign_sinks::SinkMode,
-    /// The script that mock sinks answer from.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) script: Option<PathBuf>,
-    /// Others take its jobs over when it was silent for so many milliseconds, from 1,000.
-    #[arg(long, default_value_t = 10_000, value_name = "MS",
-          value_parser = clap::value_parser!(u32).range(1_000..=600_000))]
-    pub(crate) lease_ms: u32,
-    /// So many seconds effects under way may still take after SIGTERM.
-    #[arg(long, default_value_t = 30, value_name = "S",
-          value_parser = clap::value_parser!(u16).range(0..=3_600))]
-    pub(crate) grace_s: u16,
-    /// Stop when this process is not the parent any more.
-    #[arg(long, hide = true)]
-    pub(crate) parent: Option<i32>,
-}
-
-#[derive(Debug, Clone, Subcommand)]
-pub(crate) enum JobsCommand {
-    /// Submit jobs, one JSON object a line; prints their ids.
-    Submit {
-        /// A file, or `-` for standard input.
-        #[arg(default_value = "-", value_name = "FILE")]
-        file: PathBuf,
-    },
-    /// Jobs that have not ended.
-    List {
-        /// Also those that ended.
-        #[arg(long)]
-        all: bool,
-    },
-    /// One job with what became of each effect.
-    Show {
-        /// Its id.
-        job: String,
-    },
-    /// Give a job up: at once, or before its next effect.
-    Abort {
-        /// Its id.
-        job: String,
-        /// Why, as a short code.
-        #[arg(long, default_value = "operator")]
-        reason: String,
-    },
-    /// Say whether an effect in doubt happened.
-    Resolve {
-        /// The job's id.
-        job: String,
-        /// Number of the effect, from 0.
-        index: u32,
-        /// It happened; the job goes on behind it.
-        #[arg(
-            long,
-            conflicts_with = "not_done",
-            required_unless_present = "not_done"
-        )]
-        done: bool,
-        /// It did not; it is run again.
-        #[arg(long)]
-        not_done: bool,
-    },
-    /// The queues with what is in them.
-    Queues,
-    /// Begin nothing of a queue any more; what a worker has goes on.
-    Pause {
-        /// Which.
-        #[arg(value_enum)]
-        queue: QueueName,
-    },
-    /// Let a queue go on.
-    Resume {
-        /// Which.
-        #[arg(value_enum)]
-        queue: QueueName,
-    },
-    /// Pause all queues, and wait until no worker has a job.
-    Drain,
 }
