@@ -230,10 +230,10 @@ impl<'a> Rerun<'a> {
             } => {
                 let request = Request::new(EffectId(effect_id(job, index)), *effect);
                 let outcome = self.sinks.run(&request, &CancellationToken::new()).await;
-                match outcome.problem().map(|problem| problem.code) {
-                    Some(ErrorCode::NotRecorded) => self.report.open += 1,
-                    // told apart below, where both are spelled
-                    Some(ErrorCode::RecordingDiffers) | Some(_) | None => {}
+                // another effect under the id is told apart below, where both are spelled
+                let code = outcome.problem().map(|problem| problem.code);
+                if code == Some(ErrorCode::NotRecorded) {
+                    self.report.open += 1;
                 }
                 let compensates = compensates.and_then(|n| i32::try_from(n).ok());
                 spelled(&request.effect, compensates)

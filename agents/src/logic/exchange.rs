@@ -16,9 +16,6 @@ pub(crate) const ROLE: Role = Role {
     department: DepartmentId::TRADER,
 };
 
-/// Commission per 1,000 of the filled amount, as this agent's definition records it.
-pub const COMMISSION_PER_MILLE: i64 = 1;
-
 /// What the exchange knows about one instrument.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -120,15 +117,4 @@ pub fn step(state: &mut State, seen: &Seen) -> Vec<Reaction> {
         _ => {}
     }
     out.done()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_definition_records_the_commission_that_is_taken() {
-        let recorded = Decimal::from_int(COMMISSION_PER_MILLE);
-        assert_eq!(Exchange::default().commission_per_mille, recorded);
-    }
 }

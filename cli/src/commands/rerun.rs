@@ -1,7 +1,5 @@
 //! `replay --sinks recorded`: the handlers of all jobs decide again, over what the log holds.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use sovereign_event_store::KeyStore;
 use sovereign_jobs::{Differs, Recorder, Rerun, RerunReport, Reveal};
@@ -46,15 +44,15 @@ pub(super) async fn run(
         Some(state) => reveal::key_store(location, state).ok(),
         None => None,
     };
-    let keys = Arc::new(Keys(keys));
+    let keys = Keys(keys);
     let mut recorder = Recorder::default();
     let mut pages = Pages::open(location, named, to).await?;
     while let Some(events) = pages.next(named).await? {
         for event in &events {
-            recorder.take(keys.as_ref(), event).await?;
+            recorder.take(&keys, event).await?;
         }
     }
-    let mut rerun = Rerun::new(keys.as_ref(), recorder.sinks());
+    let mut rerun = Rerun::new(&keys, recorder.sinks());
     let mut pages = Pages::open(location, named, to).await?;
     while let Some(events) = pages.next(named).await? {
         for event in &events {
