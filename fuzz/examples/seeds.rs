@@ -102,7 +102,7 @@ const EFFECTS: &[(u8, &str)] = &[
     ),
     (
         4,
-        "[programs.p]\npath = \"/bin/p\"\narguments = [\"a\"]\nmore_arguments_max = 1\nflags = [\"-x\"]\nfolder = \"/tmp\"\nrepeatable = true\nnot_done_exits = [64]\n",
+        "[processes.p]\npath = \"/bin/p\"\narguments = [\"a\"]\nmore_arguments_max = 1\nflags = [\"-x\"]\nfolder = \"/tmp\"\nrepeatable = true\nnot_done_exits = [64]\n",
     ),
     (
         5,

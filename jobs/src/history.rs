@@ -5,7 +5,7 @@ use sovereign_aggregates::job::Job;
 use sovereign_schemas::events::{EffectEnd, JobEvent};
 use sovereign_schemas::{ErrorCode, Problem, RecordedEvent, Text, Uuid};
 
-use crate::{JobLedger, Seen};
+use crate::{Reveal, Seen};
 
 /// One effect with what is known of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,8 +35,8 @@ pub struct History {
     pub submission: RecordedEvent,
 }
 
-async fn json(ledger: &dyn JobLedger, text: &Text) -> Result<Value, Problem> {
-    let words = ledger.reveal(text).await?;
+pub(crate) async fn json(keys: &dyn Reveal, text: &Text) -> Result<Value, Problem> {
+    let words = keys.reveal(text).await?;
     // a result that is no JSON any more, because the guard took something out, is a text
     Ok(serde_json::from_str(&words).unwrap_or(Value::String(words)))
 }
@@ -47,7 +47,7 @@ impl History {
     /// # Errors
     /// If an event does not decode, or a text cannot be read.
     pub async fn read(
-        ledger: &dyn JobLedger,
+        keys: &dyn Reveal,
         events: Vec<RecordedEvent>,
     ) -> Result<Option<Self>, Problem> {
         let mut history: Option<Self> = None;
@@ -60,7 +60,7 @@ impl History {
                     history = Some(Self {
                         job,
                         kind: e.kind.clone(),
-                        arguments: json(ledger, &e.arguments).await?,
+                        arguments: json(keys, &e.arguments).await?,
                         effects: Vec::new(),
                         ended: None,
                         submission: recorded,
@@ -72,18 +72,23 @@ impl History {
                         "a job does not begin with its submission",
                     ));
                 }
-                (Some(history), _) => history.take(ledger, &event).await?,
+                (Some(history), _) => history.take(keys, &event).await?,
             }
         }
         Ok(history)
     }
 
-    async fn take(&mut self, ledger: &dyn JobLedger, event: &JobEvent) -> Result<(), Problem> {
+    /// Takes the next event.
+    pub(crate) async fn take(
+        &mut self,
+        keys: &dyn Reveal,
+        event: &JobEvent,
+    ) -> Result<(), Problem> {
         self.job.evolve(event);
         match event {
             JobEvent::EffectIntended(e) => self.effects.push(EffectHistory {
                 id: e.effect_id,
-                effect: json(ledger, &e.effect).await?,
+                effect: json(keys, &e.effect).await?,
                 seen: None,
             }),
             JobEvent::JobRetryScheduled(_) => {
@@ -95,7 +100,7 @@ impl History {
                 self.ended = Some(e.index);
                 let seen = match e.end {
                     EffectEnd::Done => Seen::Done(match &e.result {
-                        Some(text) => json(ledger, text).await?,
+                        Some(text) => json(keys, text).await?,
                         None => Value::Null,
                     }),
                     EffectEnd::Failed => Seen::Failed(e.code.clone().unwrap_or_default()),
@@ -106,7 +111,7 @@ impl History {
             JobEvent::EffectResolved(e) => {
                 let seen = match &e.result {
                     _ if !e.done => None,
-                    Some(text) => Some(Seen::Done(json(ledger, text).await?)),
+                    Some(text) => Some(Seen::Done(json(keys, text).await?)),
                     None => Some(Seen::Done(Value::Null)),
                 };
                 self.saw(e.index, seen);

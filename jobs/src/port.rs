@@ -17,20 +17,24 @@ pub struct JobRequest {
     pub subject: Option<AggregateId>,
 }
 
-/// Guard, ledger and keys, as workers see them.
+/// Keys, as whoever reads texts sees them.
 #[async_trait]
-pub trait JobLedger: Send + Sync {
-    /// All events of a job, none if there is no such job.
-    ///
-    /// # Errors
-    /// If they cannot be read just now.
-    async fn events(&self, job: &AggregateId) -> Result<Vec<RecordedEvent>, Problem>;
-
+pub trait Reveal: Send + Sync {
     /// The words of a text.
     ///
     /// # Errors
     /// If the key is not here, or was destroyed.
     async fn reveal(&self, text: &Text) -> Result<String, Problem>;
+}
+
+/// Guard, ledger and keys, as workers see them.
+#[async_trait]
+pub trait JobLedger: Reveal {
+    /// All events of a job, none if there is no such job.
+    ///
+    /// # Errors
+    /// If they cannot be read just now.
+    async fn events(&self, job: &AggregateId) -> Result<Vec<RecordedEvent>, Problem>;
 
     /// A text as the guard would let it into an event: what looks like a secret is taken out.
     fn scrub(&self, text: &str) -> String;

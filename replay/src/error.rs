@@ -31,6 +31,8 @@ pub enum What {
     Content,
     /// An index of the ledger does not have what its rows have.
     Index,
+    /// A handler decides otherwise than is recorded.
+    Decision,
 }
 
 impl fmt::Display for What {
@@ -47,6 +49,7 @@ impl fmt::Display for What {
             Self::Undecodable => "undecodable",
             Self::Content => "content",
             Self::Index => "index",
+            Self::Decision => "decision",
         })
     }
 }

@@ -284,6 +284,9 @@ pub(crate) struct ReplayArgs {
     /// Refuse sources that need the network.
     #[arg(long)]
     pub(crate) offline: bool,
+    /// Let the handlers of all jobs decide again over what the log holds of their effects.
+    #[arg(long, value_name = "recorded", value_parser = ["recorded"], conflicts_with = "from")]
+    pub(crate) sinks: Option<String>,
     #[command(flatten)]
     pub(crate) work: Work,
 }

@@ -13,6 +13,7 @@ pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod policy;
 pub(crate) mod replay;
+mod rerun;
 pub(crate) mod scrub;
 pub(crate) mod send;
 pub(crate) mod source;

@@ -33,9 +33,19 @@ pub(crate) async fn run(location: &Location, output: Output, args: ReplayArgs) -
         .await
         .map_err(|e| failure(e, &named))?;
     bar.finish_and_clear();
+    let rerun = match args.sinks {
+        Some(_) => {
+            let to = Some(report.last);
+            Some(super::rerun::run(location, &named, args.offline, to).await?)
+        }
+        None => None,
+    };
     if output.json {
         let mut value = serde_json::to_value(&report).map_err(crate::failure::internal)?;
         value["source"] = named.label().into();
+        if let Some(rerun) = &rerun {
+            value["jobs"] = serde_json::to_value(rerun).map_err(crate::failure::internal)?;
+        }
         return output.object(&value);
     }
     output.line(format!(
@@ -68,5 +78,13 @@ pub(crate) async fn run(location: &Location, output: Output, args: ReplayArgs) -
     }
     table.row(["all".into(), report.digests.all.to_string()]);
     table.row(["chain head".into(), report.head.hash.to_string()]);
+    if let Some(rerun) = &rerun {
+        table.row(["decisions recorded".into(), rerun.recorded.to_string()]);
+        table.row(["decisions now".into(), rerun.decided.to_string()]);
+        output.hint(format!(
+            "{} jobs decided again with recorded sinks: {} effects ({} without a recorded outcome), {} ends",
+            rerun.jobs, rerun.effects, rerun.open, rerun.ends
+        ));
+    }
     table.print(&output)
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use sovereign_aggregates::AnyCommand;
 use sovereign_console::JobService;
 use sovereign_event_store::{JobQueueStore, JobRow, QUEUE_NAMES, RawCommand};
-use sovereign_jobs::{JobLedger, JobRequest, name_of, numbered, view};
+use sovereign_jobs::{JobLedger, JobRequest, Reveal, name_of, numbered, view};
 use sovereign_schemas::{
     AggregateId, AggregateType, CommandContext, Departments, ErrorCode, Identifier, Outcome,
     Problem, RecordedEvent, Status, Text, Timestamp, Uuid,
@@ -24,6 +24,14 @@ const EVENTS_MAX: usize = 200_000;
 const NUMBERS_MAX: u64 = 64;
 /// Names whose next number is remembered.
 const NAMES_MAX: usize = 10_000;
+
+#[async_trait]
+impl Reveal for Door {
+    async fn reveal(&self, text: &Text) -> Result<String, Problem> {
+        let keys = self.gate.keys();
+        keys.reveal(text).await.map_err(|e| e.problem())
+    }
+}
 
 #[async_trait]
 impl JobLedger for Door {
@@ -42,11 +50,6 @@ impl JobLedger for Door {
                 return Ok(all);
             }
         }
-    }
-
-    async fn reveal(&self, text: &Text) -> Result<String, Problem> {
-        let keys = self.gate.keys();
-        keys.reveal(text).await.map_err(|e| e.problem())
     }
 
     fn scrub(&self, text: &str) -> String {

@@ -132,7 +132,13 @@ fn points(default: u64) -> u64 {
 
 /// An engine whose policy lets effects reach the target, with and without keys.
 fn engine(target: &Target) -> Engine {
+    engine_with(target, "")
+}
+
+/// The same with a `sovereign.toml`.
+fn engine_with(target: &Target, config: &str) -> Engine {
     let engine = Engine::new("jobs");
+    std::fs::write(engine.data.join("sovereign.toml"), config).unwrap();
     engine.up();
     let policy = format!(
         "version = 2\n\n[[rules]]\nname = \"everything\"\napprovals = [{{ above = \"1000\", people = 1 }}]\n\n\
@@ -426,4 +432,84 @@ fn jobs_wait_for_verdicts_queues_pause_and_bad_ones_are_refused() {
     assert_eq!(drained["queues"][0]["paused_by"], "operator");
     assert_eq!(worker.stop(), 0);
     engine.run(&["verify", "--json"]).ok();
+}
+
+#[test]
+fn handlers_decide_again_what_is_recorded_and_reach_nothing() {
+    let target = Target::start();
+    let names = [
+        (1, "orchestrator"),
+        (5, "trader"),
+        (7, "hunter"),
+        (8, "sentry"),
+        (10, "guardian"),
+        (12, "auditor"),
+        (15, "historian"),
+    ];
+    // without keys a file alone must do
+    let plain = names
+        .map(|(id, name)| format!("[[departments]]\nid = {id}\nname = \"{name}\"\nseal = false\n"));
+    let engine = engine_with(&target, &plain.concat());
+    let worker = Worker::start(&engine);
+    let order = json!({ "kind": "order", "exchange": "mock", "instrument": "AAPL", "side": "BUY",
+        "quantity": "1", "price": "100", "at": "2000-03-02" });
+    let red = json!({ "pointer": "/body/ok", "equals": true });
+    let green = submit(
+        &engine,
+        &plan(vec![
+            json!({ "effect": call("keyed", "/again/0") }),
+            json!({ "effect": { "kind": "random", "integers": { "count": 3, "low": 1, "high": 6 } } }),
+            json!({ "effect": order }),
+        ]),
+    );
+    let judged = submit(
+        &engine,
+        &plan(vec![
+            json!({ "effect": call("keyed", "/again/red"), "green_if": red }),
+        ]),
+    );
+    let failed = submit(
+        &engine,
+        &plan(vec![
+            json!({ "effect": call("keyed", "/again/1"), "undo": call("keyed", "/again/undo-1") }),
+            json!({ "effect": call("unknown", "/again/2") }),
+        ]),
+    );
+    for (job, status) in [(&green, "green"), (&judged, "red"), (&failed, "failed")] {
+        assert_eq!(wait(&engine, job, ended)["status"], status, "{job}");
+    }
+    assert_eq!(worker.stop(), 0);
+    let told = target.seen("/again");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log.avro");
+    let file = file.to_str().unwrap();
+    engine.run(&["export", file]).ok();
+    let live = engine.json(&["replay", "--sinks", "recorded"])["jobs"].clone();
+    assert_eq!(live["recorded"], live["decided"]);
+    assert_eq!(
+        json!([live["jobs"], live["effects"], live["open"], live["ends"]]),
+        json!([3, 7, 0, 3])
+    );
+    let again = [
+        "replay",
+        "--sinks",
+        "recorded",
+        "--source",
+        file,
+        "--offline",
+        "--json",
+    ];
+    assert_eq!(engine.run(&again).ok().json()["jobs"], live);
+    let binary = crate::harness::binary();
+    let mut empty = std::process::Command::new("unshare");
+    let empty = empty.args(["-r", "-n"]).arg(binary).args(again).output();
+    match empty {
+        Ok(output) if output.status.success() => {
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(report["jobs"], live);
+        }
+        // a container may forbid namespaces; what was reached is counted in any case
+        other => eprintln!("no network namespaces here: {other:?}"),
+    }
+    assert_eq!(target.seen("/again"), told);
 }
