@@ -23,6 +23,9 @@ fn failed(healthy: bool, lag: Option<u64>, detail: Value, problem: Option<Proble
     }
 }
 
+/// The part that is red when a program of somebody's was given up.
+pub(super) const PROGRAMS: &str = "programs";
+
 /// How long a status waits for the ledger's head.
 const HEAD_WAIT: std::time::Duration = std::time::Duration::from_millis(500);
 
@@ -180,7 +183,7 @@ impl HealthSource for Parts {
             parts.insert("servers".to_owned(), servers);
         }
         if let Some(programs) = self.programs_health() {
-            parts.insert("programs".to_owned(), programs);
+            parts.insert(PROGRAMS.to_owned(), programs);
         }
         Health::of(self.ledger.flushed().position, parts)
     }
@@ -232,7 +235,7 @@ impl StatusSource for Parts {
             "approvals": { "page": state.page, "waiting": self.waiting().await },
             "dead_letters": self.letters.get().and_then(super::letters::Letters::counts),
             "servers": part("servers").map(|p| p.detail.clone()),
-            "programs": part("programs").map(|p| p.detail.clone()),
+            "programs": part(PROGRAMS).map(|p| p.detail.clone()),
             "agents": part("agents").map(|p| p.detail.clone()),
             "task": self.agents.get().map(sovereign_agents::RunnerHandle::progress),
             "problems": problems,

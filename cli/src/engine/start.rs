@@ -30,6 +30,7 @@ use tokio::sync::watch;
 use super::api::{Events, TokenFile, Views};
 use super::approvals::Approvals;
 use super::gateway::Door;
+use super::health::PROGRAMS;
 use super::jobs::Jobs;
 use super::letters::Letters;
 use super::market::SharedMarket;
@@ -428,13 +429,17 @@ async fn healthy(reporter: &Reporter, engine: &Engine) -> Result<()> {
             .work
             .get()
             .map(|w| w.assigned().borrow().joined);
-        if health.healthy && joined == Some(true) && relay == RelayStart::Done {
+        // a program of somebody's that fails at once must not keep the engine from starting
+        let own = |name: &str| name != PROGRAMS;
+        let well = health.parts.iter().all(|(name, p)| p.healthy || !own(name));
+        if well && joined == Some(true) && relay == RelayStart::Done {
             return Ok(());
         }
         if let RelayStart::Refused(problem) = relay {
             return Err(problem.into());
         }
-        let problem = health.parts.into_iter().find_map(|(_, p)| p.problem);
+        let mut parts = health.parts.into_iter().filter(|(name, _)| own(name));
+        let problem = parts.find_map(|(_, part)| part.problem);
         // a stopped relay stays stopped, and no setting changes by itself: these are final
         let hopeless = problem.as_ref().is_some_and(|p| {
             use ErrorCode::{InvalidConfig, LedgerDiverged, SchemaTooNew, TopicAhead};
