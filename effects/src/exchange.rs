@@ -68,6 +68,9 @@ pub struct Filled {
 
 impl Exchange {
     /// The name of the exchange that is always there.
+    ///
+    /// # Panics
+    /// Never: four letters are a name.
     #[must_use]
     pub fn mock_name() -> Identifier {
         #[allow(clippy::expect_used)]

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::drive::{checkpoint_name, drive, until_decided};
-use super::pipes::Launch;
+use super::pipes::{Complaints, Launch};
 use super::program::Program;
 use super::session::Fault;
 use crate::duties::{Duties, lane_of};
@@ -43,7 +43,7 @@ pub struct Environment {
     /// An event as programs see it, its texts sealed.
     pub describe: Arc<dyn Fn(&RecordedEvent) -> serde_json::Value + Send + Sync>,
     /// Keeps a line of a program's standard error.
-    pub complaints: Arc<dyn Fn(&str, &str) + Send + Sync>,
+    pub complaints: Complaints,
     /// Which lanes are this process': a program runs where the lane of its name is.
     pub duties: watch::Receiver<Duties>,
 }

@@ -14,7 +14,7 @@ mod rights;
 mod session;
 
 pub use keeper::{Environment, ProgramHealth, ProgramState, Programs};
-pub use pipes::{Launch, Running, Started};
+pub use pipes::{Complaints, Launch, Running, Started};
 pub use program::{PROGRAMS_MAX, Program, check};
 pub use protocol::command_id;
 pub use session::Fault;

@@ -119,11 +119,14 @@ pub(super) fn tell(
     tell
 }
 
+/// Keeps a line of the standard error of the program of this name.
+pub type Complaints = Arc<dyn Fn(&str, &str) + Send + Sync>;
+
 /// Takes all that a program complains, and keeps as much of it as a person can read.
 pub(super) fn complaints(
     mut stderr: Box<dyn AsyncRead + Send + Unpin>,
     program: String,
-    keep: Arc<dyn Fn(&str, &str) + Send + Sync>,
+    keep: Complaints,
 ) {
     tokio::spawn(async move {
         let begun = tokio::time::Instant::now();

@@ -96,7 +96,7 @@ impl Live {
             Effect::Http(call) => self.http(&tools, request, call, run).await,
             Effect::Model(call) => self.model(&tools, request, call, run).await,
             Effect::Timer(wait) => timer::wait(*wait).await,
-            Effect::Random(draw) => match draw.draw(|bytes| getrandom::fill(bytes)) {
+            Effect::Random(draw) => match draw.draw(getrandom::fill) {
                 Ok(result) => Outcome::done(result),
                 Err(_) => Outcome::try_again(Problem::new(
                     ErrorCode::Internal,

@@ -29,8 +29,10 @@ pub(super) fn next(hop: &Hop<'_>, answer: &Answer) -> Next {
         StatusCode::SEE_OTHER,
     ];
     let safe = hop.call.method.is_safe();
-    let acted = !safe && !same.contains(&answer.status);
-    if !same.contains(&answer.status) && !(safe && others.contains(&answer.status)) {
+    let keeps_method = same.contains(&answer.status);
+    let acted = !safe && !keeps_method;
+    let followed = keeps_method || (safe && others.contains(&answer.status));
+    if !followed {
         let message = "a redirect of this status is not followed for this method";
         return Next::Refuse { message, acted };
     }
