@@ -11,6 +11,7 @@ use sovereign_librdkafka as _;
 
 mod addresses;
 mod api;
+mod approvals;
 mod broker;
 mod browser;
 mod cluster;
