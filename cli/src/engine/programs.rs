@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sovereign_agents::programs::{Launch, Program, Running, Started};
+use sovereign_agents::programs::{Complaints, Launch, Program, Running, Started};
 use sovereign_guard::scrub::Scrubber;
 use sovereign_servers::{Limited, LimitedLaunch, Limits};
 
@@ -57,7 +57,7 @@ impl Running for Process {
 }
 
 /// Keeps what programs write to standard error, scrubbed, in `logs/program-NAME.log`.
-pub(super) fn complaints(folder: PathBuf) -> Arc<dyn Fn(&str, &str) + Send + Sync> {
+pub(super) fn complaints(folder: PathBuf) -> Complaints {
     let scrubber = Scrubber::standard();
     Arc::new(move |program, line| {
         let line = scrubber.scrub(line);
