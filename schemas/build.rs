@@ -265,6 +265,14 @@ fn write_borrowed(
     .expect("a string");
 }
 
+/// Whether a string is empty where an older version did not have it.
+fn may_be_empty(schema: &Value, field: &str) -> bool {
+    let fields = schema["fields"].as_array().expect("fields");
+    fields
+        .iter()
+        .any(|f| f["name"] == field && f["default"] == "")
+}
+
 fn write_record(out: &mut String, record: &Record, latest: u16) {
     let Record {
         name,
@@ -322,9 +330,14 @@ fn write_record(out: &mut String, record: &Record, latest: u16) {
         json = each(&|(n, _, _)| format!(
             "map.insert(\"{n}\".into(), crate::avro::Wire::json(&self.{n}, texts));"
         )),
-        intake = each(&|(n, _, _)| format!(
-            "{n}: crate::intake::field(&mut map, \"{n}\", intake)?,"
-        )),
+        intake = each(&|(n, t, _)| {
+            let read = if t == "String" && may_be_empty(schema, n) {
+                "name_or_empty"
+            } else {
+                "field"
+            };
+            format!("{n}: crate::intake::{read}(&mut map, \"{n}\", intake)?,")
+        }),
     )
     .expect("a string");
     write_borrowed(out, record, &rust, &fields);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use sovereign_aggregates::job::{Cancel, JobCommand};
 use sovereign_event_store::{Decided, FEED_EVENTS_MAX, JobQueueStore, StoreError};
 use sovereign_schemas::{
-    AggregateId, AggregateType, CommandContext, DepartmentId, Identifier, Position, RecordedEvent,
-    TYPES_NAMESPACE, Tail, Uuid,
+    AggregateId, AggregateType, CommandContext, DepartmentId, Identifier, Position, Problem,
+    RecordedEvent, TYPES_NAMESPACE, Tail, Uuid,
 };
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -29,6 +29,8 @@ pub struct Feeder {
     queue: JobQueueStore,
     ledger: Arc<dyn JobLedger>,
     actor: Identifier,
+    /// Why the queue is not fed, while it should be.
+    stuck: watch::Sender<Option<Problem>>,
 }
 
 impl std::fmt::Debug for Feeder {
@@ -45,7 +47,14 @@ impl Feeder {
             queue,
             ledger,
             actor,
+            stuck: watch::Sender::default(),
         }
+    }
+
+    /// Why the queue is not fed just now, though it is fed here; nothing if it is, or elsewhere.
+    #[must_use]
+    pub fn stuck(&self) -> watch::Receiver<Option<Problem>> {
+        self.stuck.subscribe()
     }
 
     /// Feeds while `on` says so, until its sender is gone.
@@ -57,7 +66,11 @@ impl Feeder {
             info!("queue of jobs is fed here");
             if let Err(error) = self.feed(tail.as_mut(), &on).await {
                 warn!(%error, "queue of jobs is not fed just now");
+                self.stuck.send_replace(Some(error.problem()));
                 tokio::time::sleep(PAUSE).await;
+            }
+            if !*on.borrow() {
+                self.stuck.send_replace(None);
             }
             if on.has_changed().is_err() {
                 return;
@@ -80,6 +93,7 @@ impl Feeder {
             }
             let events = tail.next(read, FEED_EVENTS_MAX, WAIT).await?;
             let Some(last) = events.last() else {
+                self.goes_on();
                 continue;
             };
             let reached = last.position();
@@ -90,6 +104,7 @@ impl Feeder {
             read = reached;
             let unwritten = reached.0.saturating_sub(written.0);
             if own.is_empty() && unwritten < POSITIONS_UNWRITTEN_MAX {
+                self.goes_on();
                 continue;
             }
             if !self.queue.feed(written, reached, &own).await? {
@@ -98,10 +113,16 @@ impl Feeder {
                 read = written;
                 continue;
             }
+            self.goes_on();
             written = reached;
             decide |= !own.is_empty();
         }
         Ok(())
+    }
+
+    fn goes_on(&self) {
+        self.stuck
+            .send_if_modified(|problem| problem.take().is_some());
     }
 
     /// Asks jobs that wait to go on, or to be cancelled; answers whether there may be more.

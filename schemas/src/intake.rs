@@ -67,13 +67,16 @@ impl FromJson for String {
     }
 }
 
-/// Bytes are written as hexadecimal digits.
+/// Bytes are hexadecimal digits, as we write them, or numbers, as serde does.
 impl FromJson for Vec<u8> {
     fn from_json(value: Value, _: &mut dyn Intake) -> Result<Self, Problem> {
         let wrong = || {
             Problem::new(ErrorCode::WrongType, "value has the wrong form")
-                .expected("bytes as hexadecimal digits")
+                .expected("bytes as hexadecimal digits, or as numbers")
         };
+        if value.is_array() {
+            return serde_json::from_value(value).map_err(|_| wrong());
+        }
         let text = value.as_str().ok_or_else(wrong)?;
         if !text.len().is_multiple_of(2) || !text.is_ascii() {
             return Err(wrong());
@@ -130,6 +133,19 @@ pub(crate) fn field<T: FromJson>(
         let inner = problem.field.clone();
         problem.field(inner.map_or_else(|| name.to_owned(), |inner| format!("{name}.{inner}")))
     })
+}
+
+/// As [`field`], for a name that need not be there.
+pub(crate) fn name_or_empty(
+    fields: &mut Map<String, Value>,
+    name: &str,
+    intake: &mut dyn Intake,
+) -> Result<String, Problem> {
+    if fields.get(name).is_some_and(|value| value == "") {
+        fields.remove(name);
+        return Ok(String::new());
+    }
+    field(fields, name, intake)
 }
 
 /// Nothing may be left: what an event has no field for would be lost.

@@ -3,7 +3,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use sovereign_schemas::{ErrorCode, Problem};
+use sovereign_schemas::{ErrorCode, PAYLOAD_BYTES_MAX, Problem};
 
 use crate::args::JobsCommand;
 use crate::client::Client;
@@ -81,6 +81,16 @@ fn batch(text: &str) -> Result<Vec<(u64, Value)>, Problem> {
     for (number, line) in (1..).zip(text.lines()) {
         if line.trim().is_empty() {
             continue;
+        }
+        // an engine that refuses a body has no need to read it to its end, and then cannot say so
+        if line.len() > PAYLOAD_BYTES_MAX {
+            return Err(
+                Problem::new(ErrorCode::PayloadTooLarge, "a job is too large")
+                    .line(number)
+                    .found(format!("{} bytes", line.len()))
+                    .expected(format!("at most {PAYLOAD_BYTES_MAX}"))
+                    .remedy("keep large input where an effect can fetch it, and pass its address"),
+            );
         }
         let job: Value = serde_json::from_str(line).map_err(|e| {
             let message = format!("is not JSON at column {}", e.column());

@@ -152,6 +152,12 @@ impl Parts {
 }
 
 impl Parts {
+    /// Of the queue of jobs, where it is fed by this engine.
+    fn jobs_health(&self) -> PartHealth {
+        let problem = self.jobs.get().and_then(|stuck| stuck.borrow().clone());
+        failed(problem.is_none(), None, Value::Null, problem)
+    }
+
     /// None without programs. One that was given up needs a person.
     fn programs_health(&self) -> Option<PartHealth> {
         let programs = self.programs.get()?.health();
@@ -178,6 +184,7 @@ impl HealthSource for Parts {
             ("agents".to_owned(), self.agents_health()),
             ("commands".to_owned(), self.commands_health()),
             ("work".to_owned(), self.work_health()),
+            ("jobs".to_owned(), self.jobs_health()),
         ]);
         if let Some(servers) = self.servers_health() {
             parts.insert("servers".to_owned(), servers);

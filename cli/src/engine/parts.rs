@@ -32,6 +32,8 @@ pub(crate) struct Parts {
     pub(super) programs: OnceLock<Programs>,
     pub(super) letters: OnceLock<Letters>,
     pub(super) commands: OnceLock<CommandsHandle>,
+    /// Why the queue of jobs is not fed, if it should be fed here and is not.
+    pub(super) jobs: OnceLock<watch::Receiver<Option<Problem>>>,
     pub(super) market: Arc<SharedMarket>,
     pub(super) work: OnceLock<WorkGroup>,
     pub(super) state: OnceLock<EngineState>,

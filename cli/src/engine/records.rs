@@ -2,6 +2,8 @@
 
 use async_trait::async_trait;
 use sovereign_aggregates::AnyCommand;
+use sovereign_aggregates::agent::AgentCommand;
+use sovereign_aggregates::job::JobCommand;
 use sovereign_event_store::RawCommand;
 use sovereign_kafka::{Answer, CommandHandler, CommandLine};
 use sovereign_schemas::{
@@ -31,6 +33,14 @@ impl CommandHandler for Door {
             AnyCommand::Approver(_) => Some((
                 "passkeys are not enrolled or revoked by records",
                 "enrol on the page of the engine; revoke with sovereign approvers revoke",
+            )),
+            AnyCommand::Agent(AgentCommand::Define(_)) => Some((
+                "agents are not defined by records",
+                "define them with sovereign agents define",
+            )),
+            AnyCommand::Job(JobCommand::Resolve(_)) => Some((
+                "what is in doubt is not resolved by records",
+                "resolve it with sovereign jobs resolve",
             )),
             _ => None,
         };

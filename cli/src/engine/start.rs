@@ -267,6 +267,7 @@ async fn assemble(
         programs: OnceLock::new(),
         letters: OnceLock::new(),
         commands: OnceLock::new(),
+        jobs: OnceLock::new(),
         market: market.clone(),
         work: OnceLock::new(),
         state: OnceLock::new(),
@@ -326,6 +327,8 @@ async fn assemble(
     let group = WorkGroup::join(options).await.map_err(|e| e.problem())?;
     let (duties, feeds) = work::follow(&group, parts.views.clone());
     let feeder = Feeder::new(queue, door.clone(), work::orchestrator());
+    // set once
+    let _ = parts.jobs.set(feeder.stuck());
     tokio::spawn(feeder.run(Box::new(ledger.tail()), feeds));
     let letters = Letters::start(
         kafka.clone(),

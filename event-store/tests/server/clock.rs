@@ -114,6 +114,7 @@ async fn a_ledger_of_an_older_build_is_brought_up_and_keeps_its_events() {
         .execute(
             "alter table ledger.events drop constraint events_sequence, \
              add constraint events_sequence unique (aggregate_type, aggregate_id, sequence); \
+             drop table ledger.job_waits, ledger.job_queues, ledger.job_feed, ledger.jobs; \
              delete from ledger.sovereign_schema where version > 4",
         )
         .await

@@ -151,7 +151,7 @@ fn what_a_passkey_signed_is_done_once_over_a_kill_and_proven_from_a_file() {
         .map(|(a, assertion)| give(a, "alice", assertion))
         .collect();
     engine.send_all(&gives);
-    signal(engine.pid("engine"), "KILL");
+    signal(engine.pid("engine"), "-KILL");
     let killed = Timestamp::now().to_string();
     engine.ensure_up();
     for trade in &trades {

@@ -20,6 +20,8 @@ use crate::contract::all;
 use crate::harness::{Done, Engine, bar, binary, register, signal, thought};
 use crate::job::{BARS, add, market, undisturbed};
 
+/// Pieces of work that are divided.
+const UNITS: usize = 24;
 /// A session of the group lasts 6 s; this machine may be busy.
 const TAKE_OVER_MAX: Duration = Duration::from_secs(30);
 /// What a take-over should take.
@@ -169,7 +171,11 @@ impl Pair {
             let relays = self.nodes.each_ref().map(Node::relay);
             let one =
                 relays.contains(&"running".to_owned()) && relays.contains(&"standby".to_owned());
-            if !a.is_empty() && !b.is_empty() && a.is_disjoint(&b) && a.len() + b.len() == 22 && one
+            if !a.is_empty()
+                && !b.is_empty()
+                && a.is_disjoint(&b)
+                && a.len() + b.len() == UNITS
+                && one
             {
                 return;
             }
@@ -357,7 +363,7 @@ fn a_killed_relay_is_taken_over_and_its_engine_gets_work_again() {
             TAKE_OVER_GOAL.as_secs()
         ));
         lives.engine.wait_for("all units", TAKE_OVER_MAX, |status| {
-            status["units"].as_array().map(Vec::len) == Some(22)
+            status["units"].as_array().map(Vec::len) == Some(UNITS)
         });
         lives.engine.settle();
         dies.up();

@@ -397,6 +397,8 @@ fn same_events(engine: &Engine, rows: &[(String, String, i64, String, String)], 
                             .collect();
                         assert_eq!(data[name], String::from_utf8(bytes).unwrap(), "{event}");
                     }
+                    // bytes, which the stock crate writes as numbers
+                    None if *value == json!([]) => assert_eq!(data[name], "", "{name}: {event}"),
                     None => assert_eq!(&data[name], value, "{name}: {event}"),
                 }
             }
