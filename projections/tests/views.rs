@@ -155,7 +155,7 @@ fn a_poisoned_event_stops_its_own_view_only_and_the_view_goes_on_after_the_fix()
                 .message
                 .contains(&format!("view trades stops at position {at}"))
         );
-        for other in ["agents", "approvals", "departments"] {
+        for other in ["agents", "approvals", "departments", "passkeys"] {
             until(&views, other, |h| h.healthy && h.position == ledger.head()).await;
         }
         assert!(!views.health(None).healthy);
@@ -176,7 +176,7 @@ fn a_poisoned_event_stops_its_own_view_only_and_the_view_goes_on_after_the_fix()
             h.healthy && h.position == ledger.head()
         })
         .await;
-        for other in ["agents", "approvals", "departments"] {
+        for other in ["agents", "approvals", "departments", "passkeys"] {
             views.rebuild(other).await.unwrap();
             until(&views, other, |h| h.building.is_some()).await;
             until(&views, other, |h| h.building.is_none()).await;
@@ -299,7 +299,12 @@ fn a_view_that_is_not_assigned_is_left_to_another_process() {
         let (one, two) = (database.start(&ledger), database.start(&ledger));
         let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
         one.assign(&names(&["agents", "trades"]));
-        two.assign(&names(&["approvals", "departments", "no such view"]));
+        two.assign(&names(&[
+            "approvals",
+            "departments",
+            "passkeys",
+            "no such view",
+        ]));
         for _ in 0..1_000 {
             one.assign(&names(&["agents", "trades"]));
         }

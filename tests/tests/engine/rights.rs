@@ -1,4 +1,4 @@
-//! What the HTTP part of an engine may do in the database, and what it may not.
+//! What the HTTP part of an engine and its workers may do in the database, and what they may not.
 
 use serde_json::Value;
 
@@ -42,6 +42,10 @@ fn the_api_reads_and_can_neither_write_events_nor_read_keys() {
         "insert into ledger.refusals select * from ledger.refusals",
         "update ledger.checkpoints set position = 0",
         "insert into ledger.artifacts select * from ledger.artifacts",
+        "select * from ledger.jobs for update skip locked",
+        "update ledger.jobs set attempt = attempt + 1",
+        "insert into ledger.jobs select * from ledger.jobs",
+        "delete from ledger.jobs",
         "update views.checkpoints set position = 0",
         "delete from views.agents_v1",
         "create table ledger.mine (one int)",
@@ -56,4 +60,32 @@ fn the_api_reads_and_can_neither_write_events_nor_read_keys() {
     // the keys are another database, to which it cannot even connect
     let keys = format!("{url}_keys");
     denied(&engine, &keys, "select count(*) from keys.subjects");
+}
+
+#[test]
+fn a_worker_appends_and_takes_work_and_changes_nothing_that_is_recorded() {
+    let engine = small();
+    let state = state(&engine);
+    let url = state["worker_database"].as_str().unwrap();
+    assert!(url.contains("sovereign_worker"), "a role of its own");
+    for sql in [
+        "select count(*) from ledger.events",
+        "begin; select * from ledger.jobs for update skip locked; rollback",
+    ] {
+        engine.psql_as(url, sql).ok();
+    }
+    for sql in [
+        "update ledger.events set actor = 'me'",
+        "delete from ledger.events",
+        "truncate ledger.events",
+        "delete from ledger.head",
+        "update ledger.refusals set recorded_at_us = 0",
+        "insert into ledger.registry_config values ('x', 'NONE')",
+        "update views.checkpoints set position = 0",
+        "create table ledger.mine (one int)",
+        "alter table ledger.events disable trigger all",
+        "set role sovereign",
+    ] {
+        denied(&engine, url, sql);
+    }
 }
