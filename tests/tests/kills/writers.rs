@@ -125,10 +125,10 @@ impl Writer {
                 command["data"] = json!({ "text": format!("writer {} was here at {}", self.number, self.dice.below(1 << 30)) });
                 command
             }
-            1 => self.command(
-                "record_thought",
-                json!({ "text": format!("bar {} it is, {}", self.bars, self.dice.below(1 << 30)) }),
-            ),
+            1 => {
+                let text = format!("bar {} it is, {}", self.bars, self.dice.below(1 << 30));
+                self.command("record_thought", json!({ "text": text }))
+            }
             _ => {
                 self.bars += 1;
                 let (day, month, year) = (

@@ -454,7 +454,7 @@ async fn change_is_found<S: Store>(store: &S) -> Held {
     let change = if S::UNPROTECT.is_empty() {
         "payload = replace(payload::text, '\"b\"', '\"B\"')::json"
     } else {
-        "payload = set_byte(payload, length(payload) - 1, 66)"
+        "payload = set_byte(payload, length(payload) - 2, 66)"
     };
     if let Some(Err(early)) = store.verified().await {
         return broken("finds what is not there", early);
