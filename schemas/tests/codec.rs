@@ -182,3 +182,30 @@ fn a_decimal_in_another_than_its_shortest_form_is_refused() {
         assert_eq!(avro::encode(&decoded), bytes);
     }
 }
+
+/// Collects the names that a schema defines.
+fn defined(schema: &serde_json::Value, names: &mut Vec<String>) {
+    match schema {
+        serde_json::Value::Array(options) => options.iter().for_each(|o| defined(o, names)),
+        serde_json::Value::Object(map) => {
+            let kind = map.get("type").and_then(serde_json::Value::as_str);
+            if let (Some("record" | "fixed" | "enum"), Some(name)) = (kind, map.get("name")) {
+                names.push(name.to_string());
+            }
+            map.values().for_each(|value| defined(value, names));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn a_schema_defines_a_name_once_or_other_languages_refuse_it() {
+    for schema in catalog::registered() {
+        let mut names = Vec::new();
+        defined(&serde_json::from_str(schema.json).unwrap(), &mut names);
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count, "{} {}", schema.name, schema.version);
+    }
+}
