@@ -172,7 +172,8 @@ impl Floor {
             AnyEvent::Imported(_)
             | AnyEvent::Policy(_)
             | AnyEvent::Approver(_)
-            | AnyEvent::Job(_) => None,
+            | AnyEvent::Job(_)
+            | AnyEvent::Schedules(_) => None,
         }
     }
 

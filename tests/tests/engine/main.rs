@@ -37,6 +37,7 @@ mod programs;
 mod records;
 mod refusals;
 mod rights;
+mod schedules;
 mod secrets;
 mod superuser;
 mod tampering;
