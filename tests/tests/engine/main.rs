@@ -18,6 +18,7 @@ mod cluster;
 mod commands;
 mod contract;
 mod csv;
+mod fairness;
 mod following;
 mod future;
 mod harness;
