@@ -264,7 +264,7 @@ mod tests {
                 "no such time zone",
                 Some("+01:00"),
             ),
-            (twice, 9, "one name", Some("Nightly")),
+            (twice, 8, "one name", Some("Nightly")),
             (
                 format!("{jobless}[schedules.job]\nkind = \"plan\"\nqueue = \"later\"\n"),
                 8,

@@ -120,7 +120,7 @@ fn each_queue_gets_its_turns_at_a_worker_with_one_place() {
     let worker = Worker::with_slots(&engine, 1);
     wait(&engine, "flood-high-83", ended);
     let log = engine
-        .run(&["log", "--aggregate", "job", "--json"])
+        .run(&["log", "--department", "orchestrator", "--json"])
         .ok()
         .lines();
     let started: Vec<&str> = log

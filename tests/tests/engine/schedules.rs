@@ -63,7 +63,7 @@ fn id_of(minute: u64) -> String {
 #[track_caller]
 fn submitted(engine: &Engine) -> Vec<String> {
     let lines = engine
-        .run(&["log", "--aggregate", "job", "--json"])
+        .run(&["log", "--department", "orchestrator", "--json"])
         .ok()
         .lines();
     let submitted = lines.iter().filter(|e| e["event_type"] == "JobSubmitted");
