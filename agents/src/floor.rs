@@ -178,7 +178,10 @@ impl Floor {
                 let trade = self.trades.get(exchange::trade_of(id)?)?;
                 Some(trade.slug.clone())
             }
-            AnyEvent::Imported(_) | AnyEvent::Policy(_) | AnyEvent::Approver(_) => None,
+            AnyEvent::Imported(_)
+            | AnyEvent::Policy(_)
+            | AnyEvent::Approver(_)
+            | AnyEvent::Schedules(_) => None,
         }
     }
 

@@ -6,7 +6,7 @@ use sovereign_schemas::avro::{DecodeError, EventGroup, TextsToJson};
 use sovereign_schemas::events::{
     AgentEvent, AgentEventRef, ApprovalEvent, ApprovalEventRef, ApproverEvent, ApproverEventRef,
     ImportedEvent, ImportedEventRef, JobEvent, JobEventRef, PolicyEvent, PolicyEventRef,
-    TradeEvent, TradeEventRef,
+    SchedulesEvent, SchedulesEventRef, TradeEvent, TradeEventRef,
 };
 use sovereign_schemas::{
     AggregateType, DepartmentId, ErrorCode, EventType, Problem, RawText, RecordedEvent, Text,
@@ -18,6 +18,7 @@ use crate::approver::{Approver, ApproverCommand};
 use crate::imported::{Imported, ImportedCommand};
 use crate::job::{Job, JobCommand};
 use crate::policy::{Adopted, PolicyCommand};
+use crate::schedules::{SchedulesCommand, Timetable};
 use crate::trade::{Trade, TradeCommand};
 use crate::{Decision, Refusal};
 
@@ -38,6 +39,8 @@ pub enum AnyCommand<T = Text> {
     Approver(ApproverCommand<T>),
     /// To a job.
     Job(JobCommand<T>),
+    /// To the schedules of jobs.
+    Schedules(SchedulesCommand),
 }
 
 impl AnyCommand<RawText> {
@@ -61,6 +64,7 @@ impl AnyCommand<RawText> {
             AggregateType::Policy => Self::Policy(PolicyCommand::parse(command, data)?),
             AggregateType::Approver => Self::Approver(ApproverCommand::parse(command, data)?),
             AggregateType::Job => Self::Job(JobCommand::parse(command, data)?),
+            AggregateType::Schedules => Self::Schedules(SchedulesCommand::parse(command, data)?),
         })
     }
 }
@@ -77,6 +81,7 @@ impl<T> AnyCommand<T> {
             Self::Policy(_) => AggregateType::Policy,
             Self::Approver(_) => AggregateType::Approver,
             Self::Job(_) => AggregateType::Job,
+            Self::Schedules(_) => AggregateType::Schedules,
         }
     }
 
@@ -91,6 +96,7 @@ impl<T> AnyCommand<T> {
             Self::Policy(c) => c.name(),
             Self::Approver(c) => c.name(),
             Self::Job(c) => c.name(),
+            Self::Schedules(c) => c.name(),
         }
     }
 
@@ -99,7 +105,7 @@ impl<T> AnyCommand<T> {
     pub const fn default_department(&self) -> DepartmentId {
         match self {
             Self::Agent(AgentCommand::ObserveMarket(_)) => DepartmentId::HUNTER,
-            Self::Agent(_) | Self::Job(_) => DepartmentId::ORCHESTRATOR,
+            Self::Agent(_) | Self::Job(_) | Self::Schedules(_) => DepartmentId::ORCHESTRATOR,
             Self::Trade(TradeCommand::GiveVerdict(_)) => DepartmentId::AUDITOR,
             Self::Trade(TradeCommand::Conclude(_)) => DepartmentId::HISTORIAN,
             Self::Trade(_) => DepartmentId::TRADER,
@@ -121,6 +127,7 @@ impl<T> AnyCommand<T> {
             Self::Policy(c) => AnyCommand::Policy(c),
             Self::Approver(c) => AnyCommand::Approver(c.try_map_text(f)?),
             Self::Job(c) => AnyCommand::Job(c.try_map_text(f)?),
+            Self::Schedules(c) => AnyCommand::Schedules(c),
         })
     }
 
@@ -144,6 +151,7 @@ impl<T> AnyCommand<T> {
             Self::Policy(c) => c.identifiers(),
             Self::Approver(c) => c.identifiers(),
             Self::Job(c) => c.identifiers(),
+            Self::Schedules(c) => c.identifiers(),
         }
     }
 }
@@ -165,6 +173,8 @@ pub enum AnyEvent {
     Approver(ApproverEvent),
     /// Of a job.
     Job(JobEvent),
+    /// Of the schedules.
+    Schedules(SchedulesEvent),
 }
 
 impl AnyEvent {
@@ -187,6 +197,7 @@ impl AnyEvent {
             AggregateType::Policy => Self::Policy(event.decode()?),
             AggregateType::Approver => Self::Approver(event.decode()?),
             AggregateType::Job => Self::Job(event.decode()?),
+            AggregateType::Schedules => Self::Schedules(event.decode()?),
         })
     }
 
@@ -201,6 +212,7 @@ impl AnyEvent {
             Self::Policy(e) => EventGroup::event_type(e),
             Self::Approver(e) => EventGroup::event_type(e),
             Self::Job(e) => EventGroup::event_type(e),
+            Self::Schedules(e) => EventGroup::event_type(e),
         }
     }
 
@@ -214,6 +226,7 @@ impl AnyEvent {
             Self::Policy(e) => e.encode(out),
             Self::Approver(e) => e.encode(out),
             Self::Job(e) => e.encode(out),
+            Self::Schedules(e) => e.encode(out),
         }
     }
 
@@ -228,6 +241,7 @@ impl AnyEvent {
             Self::Policy(e) => e.json(texts),
             Self::Approver(e) => e.json(texts),
             Self::Job(e) => e.json(texts),
+            Self::Schedules(e) => e.json(texts),
         }
     }
 
@@ -290,6 +304,8 @@ pub enum AnyState {
     Approver(Approver),
     /// A job's.
     Job(Job),
+    /// Those of the schedules.
+    Schedules(Timetable),
 }
 
 /// Runs `handle` of a cqrs-es aggregate. It never awaits anything but its sink's own mutex, so one
@@ -325,6 +341,7 @@ impl AnyState {
             AggregateType::Policy => Self::Policy(Adopted::default()),
             AggregateType::Approver => Self::Approver(Approver::default()),
             AggregateType::Job => Self::Job(Job::default()),
+            AggregateType::Schedules => Self::Schedules(Timetable::default()),
         }
     }
 
@@ -339,6 +356,7 @@ impl AnyState {
             Self::Policy(_) => AggregateType::Policy,
             Self::Approver(_) => AggregateType::Approver,
             Self::Job(_) => AggregateType::Job,
+            Self::Schedules(_) => AggregateType::Schedules,
         }
     }
 
@@ -388,6 +406,12 @@ impl AnyState {
                 .into_iter()
                 .map(AnyEvent::Job)
                 .collect()),
+            (Self::Schedules(state), AnyCommand::Schedules(command)) => {
+                Ok(run(state, command, decision)?
+                    .into_iter()
+                    .map(AnyEvent::Schedules)
+                    .collect())
+            }
             _ => Err(Refusal::new(
                 ErrorCode::Internal,
                 "command and aggregate do not match",
@@ -446,6 +470,9 @@ impl AnyState {
             Self::Job(state) => {
                 state.evolve_borrowed(&JobEventRef::decode(event_type, version, payload)?);
             }
+            Self::Schedules(state) => {
+                state.evolve_borrowed(&SchedulesEventRef::decode(event_type, version, payload)?);
+            }
         }
         Ok(())
     }
@@ -470,6 +497,7 @@ impl AnyState {
             Self::Policy(state) => serde_json::to_writer(&mut *out, state),
             Self::Approver(state) => serde_json::to_writer(&mut *out, state),
             Self::Job(state) => serde_json::to_writer(&mut *out, state),
+            Self::Schedules(state) => serde_json::to_writer(&mut *out, state),
         };
         // these structs hold only strings, numbers and maps with string keys: it cannot fail
         if put.is_err() {

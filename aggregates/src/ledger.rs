@@ -2,7 +2,8 @@ use cqrs_es::Aggregate;
 use sovereign_schemas::DepartmentId;
 use sovereign_schemas::avro::EventGroup;
 use sovereign_schemas::events::{
-    AgentEvent, ApprovalEvent, ApproverEvent, ImportedEvent, JobEvent, PolicyEvent, TradeEvent,
+    AgentEvent, ApprovalEvent, ApproverEvent, ImportedEvent, JobEvent, PolicyEvent, SchedulesEvent,
+    TradeEvent,
 };
 
 use crate::agent::{Agent, AgentCommand};
@@ -11,6 +12,7 @@ use crate::approver::{Approver, ApproverCommand};
 use crate::imported::{Imported, ImportedCommand};
 use crate::job::{Job, JobCommand};
 use crate::policy::{Adopted, PolicyCommand};
+use crate::schedules::{SchedulesCommand, Timetable};
 use crate::trade::{Trade, TradeCommand};
 use crate::{AnyCommand, AnyEvent};
 
@@ -62,6 +64,12 @@ impl LedgerAggregate for Job {
     }
 }
 
+impl LedgerAggregate for Timetable {
+    fn recorded(events: Vec<SchedulesEvent>) -> AnyCommand {
+        AnyCommand::Schedules(SchedulesCommand::Recorded(events))
+    }
+}
+
 impl AnyCommand {
     /// A command that records these events as they are; `None` if there are none, or they are of
     /// several aggregate types.
@@ -87,6 +95,7 @@ impl AnyCommand {
             AnyEvent::Policy(_) => all!(Policy, Adopted),
             AnyEvent::Approver(_) => all!(Approver, Approver),
             AnyEvent::Job(_) => all!(Job, Job),
+            AnyEvent::Schedules(_) => all!(Schedules, Timetable),
         }
     }
 }
@@ -98,7 +107,7 @@ impl AnyEvent {
     pub const fn default_department(&self) -> DepartmentId {
         match self {
             Self::Agent(AgentEvent::MarketObserved(_)) => DepartmentId::HUNTER,
-            Self::Agent(_) | Self::Job(_) => DepartmentId::ORCHESTRATOR,
+            Self::Agent(_) | Self::Job(_) | Self::Schedules(_) => DepartmentId::ORCHESTRATOR,
             Self::Trade(TradeEvent::VerdictGiven(_)) => DepartmentId::AUDITOR,
             Self::Trade(TradeEvent::TradeConcluded(_)) | Self::Imported(_) => {
                 DepartmentId::HISTORIAN

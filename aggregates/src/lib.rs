@@ -1,5 +1,5 @@
 //! Pure cqrs-es aggregates: [`agent`], [`trade`], [`approval`], [`approver`], [`policy`], [`job`],
-//! [`imported`].
+//! [`schedules`], [`imported`].
 //!
 //! A command may be refused, an event never: `decide` looks and says which events follow, `evolve`
 //! takes any recorded event. Neither reads a clock, a random number, the network or a model (I6);
@@ -19,6 +19,7 @@ pub mod policy;
 mod port;
 mod reads;
 mod refusal;
+pub mod schedules;
 pub mod trade;
 
 pub use any::{AnyCommand, AnyEvent, AnyState};

@@ -59,7 +59,11 @@ impl Decision {
                 self.approval = approval.clone().into();
                 self.approval_id = Some(id.to_owned());
             }
-            AnyState::Agent(_) | AnyState::Trade(_) | AnyState::Imported(_) | AnyState::Job(_) => {}
+            AnyState::Agent(_)
+            | AnyState::Trade(_)
+            | AnyState::Imported(_)
+            | AnyState::Job(_)
+            | AnyState::Schedules(_) => {}
         }
     }
 }

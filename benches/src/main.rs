@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod agents;
 mod append;
+mod jobs;
 mod machine;
 mod protocol;
 mod relay;
@@ -37,7 +39,7 @@ struct Args {
 }
 
 /// Name and how it is run. To add one: write `<name>.rs` with `run`, and a line here.
-const BENCHMARKS: &[&str] = &["append", "relay", "views", "replay"];
+const BENCHMARKS: &[&str] = &["append", "relay", "views", "replay", "jobs", "agents"];
 
 fn main() -> ExitCode {
     let mut raw = std::env::args_os().skip(1);
@@ -88,6 +90,12 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     }
     if wanted("replay") {
         replay::run(args.rounds, &args.out, &args.case).await?;
+    }
+    if wanted("jobs") {
+        jobs::run(args.rounds, &args.out).await?;
+    }
+    if wanted("agents") {
+        agents::run(args.rounds, &args.out).await?;
     }
     let run: Vec<&str> = BENCHMARKS.iter().copied().filter(|n| wanted(n)).collect();
     protocol::summary(&args.out, &run)

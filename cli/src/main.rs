@@ -79,6 +79,9 @@ fn works_alone(command: &Command) -> bool {
         Command::Scrub(_)
         | Command::Completions { .. }
         | Command::Policy(args::PolicyCommand::Check { .. })
+        | Command::Jobs(args::JobsCommand::Schedules {
+            command: Some(args::SchedulesCommand::Check { .. }),
+        })
         | Command::Approvals(args::ApprovalsCommand::Verify { .. }) => true,
         _ => false,
     }

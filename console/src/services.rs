@@ -171,6 +171,12 @@ pub trait JobService: Send + Sync {
     /// If they cannot be read.
     async fn queues(&self) -> Result<Value, Problem>;
 
+    /// The schedules that hold, with when each is due next and its last job.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    async fn schedules(&self) -> Result<Value, Problem>;
+
     /// Pauses a queue in the name of somebody, or lets it go on; answers with all queues.
     ///
     /// # Errors

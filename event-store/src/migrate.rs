@@ -51,6 +51,11 @@ pub(crate) const LEDGER: Migrations = Migrations {
             name: "jobs",
             sql: include_str!("../migrations/ledger-0006-jobs.sql"),
         },
+        Migration {
+            version: 7,
+            name: "schedules",
+            sql: include_str!("../migrations/ledger-0007-schedules.sql"),
+        },
     ],
 };
 

@@ -1,5 +1,6 @@
 //! Jobs: handlers as pure functions ([`Handler`]), the worker that runs their effects
-//! ([`Worker`]), and the feeder that keeps the queue's tables up with the ledger ([`Feeder`]).
+//! ([`Worker`]), the feeder that keeps the queue's tables up with the ledger ([`Feeder`]), and what
+//! submits the jobs of schedules when they are due ([`Scheduler`]).
 //!
 //! A handler sees arguments and outcomes and says which effect comes next; it reads no clock,
 //! random number, network or model. What may happen is decided by the aggregate `job`; the worker
@@ -13,6 +14,7 @@ mod history;
 mod next;
 mod port;
 mod rerun;
+mod scheduler;
 mod semantic;
 mod turns;
 mod view;
@@ -24,6 +26,7 @@ pub use history::{EffectHistory, History};
 pub use next::Reach;
 pub use port::{JobLedger, JobRequest, Reveal};
 pub use rerun::{Differs, Recorder, Rerun, RerunReport};
+pub use scheduler::{Plan, Run, ScheduleLog, Scheduler};
 pub use semantic::{name_of, numbered};
 pub use turns::Turns;
 pub use view::view;

@@ -440,6 +440,7 @@ mod tests {
                 backoff_ms: 1_000,
                 amount: None,
                 currency: None,
+                schedule: None,
             }),
             JobCommand::Start(Start {
                 attempt: 1,

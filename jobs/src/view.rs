@@ -30,6 +30,8 @@ pub fn view(id: &str, events: &[RecordedEvent]) -> Result<Option<Value>, Problem
                 note(&mut object, "after", json!(after));
                 note(&mut object, "unique", json!(e.unique_key));
                 note(&mut object, "amount", json!(e.amount));
+                note(&mut object, "schedule", json!(e.schedule));
+                note(&mut object, "run_at", json!(e.run_at));
                 note(
                     &mut object,
                     "action_digest",

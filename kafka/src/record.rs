@@ -7,7 +7,8 @@
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use sovereign_schemas::avro::DecodeError;
 use sovereign_schemas::events::{
-    AgentEvent, ApprovalEvent, ApproverEvent, ImportedEvent, JobEvent, PolicyEvent, TradeEvent,
+    AgentEvent, ApprovalEvent, ApproverEvent, ImportedEvent, JobEvent, PolicyEvent, SchedulesEvent,
+    TradeEvent,
 };
 use sovereign_schemas::{
     AggregateType, Digest, ErrorCode, EventHeader, EventType, PAYLOAD_BYTES_MAX, Position,
@@ -359,6 +360,7 @@ pub fn check_payload(event: &RecordedEvent) -> Result<(), RecordCause> {
         AggregateType::Policy => event.decode::<PolicyEvent>().map(drop),
         AggregateType::Approver => event.decode::<ApproverEvent>().map(drop),
         AggregateType::Job => event.decode::<JobEvent>().map(drop),
+        AggregateType::Schedules => event.decode::<SchedulesEvent>().map(drop),
     }
     .map_err(RecordCause::Payload)
 }

@@ -4,7 +4,7 @@ use sovereign_schemas::AggregateType;
 use sovereign_schemas::avro::DecodeError;
 use sovereign_schemas::events::{
     AgentEventRef, ApprovalEventRef, ApproverEventRef, ImportedEventRef, JobEventRef,
-    PolicyEventRef, TradeEventRef,
+    PolicyEventRef, SchedulesEventRef, TradeEventRef,
 };
 
 use crate::source::View;
@@ -34,6 +34,9 @@ pub(crate) fn decodes(aggregate_type: AggregateType, event: &View<'_>) -> Result
             ApproverEventRef::decode(event_type, event_version, payload).map(drop)
         }
         AggregateType::Job => JobEventRef::decode(event_type, event_version, payload).map(drop),
+        AggregateType::Schedules => {
+            SchedulesEventRef::decode(event_type, event_version, payload).map(drop)
+        }
     }
 }
 

@@ -38,6 +38,9 @@ pub struct Digests {
     /// Of all jobs; none if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<Digest>,
+    /// Of the schedules; none if none were adopted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedules: Option<Digest>,
     /// Of everything.
     pub all: Digest,
 }
@@ -129,6 +132,7 @@ pub(crate) fn combine(mut aggregates: Vec<AggregateDigest>) -> Digests {
         policy: later(AggregateType::Policy),
         approver: later(AggregateType::Approver),
         job: later(AggregateType::Job),
+        schedules: later(AggregateType::Schedules),
         all: Digest::of(&[&all]),
     }
 }

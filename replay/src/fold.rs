@@ -50,7 +50,8 @@ fn touch(state: &AnyState) -> u64 {
         AnyState::Approval(_)
         | AnyState::Imported(_)
         | AnyState::Policy(_)
-        | AnyState::Approver(_) => 0,
+        | AnyState::Approver(_)
+        | AnyState::Schedules(_) => 0,
         AnyState::Job(job) => job.effects.len() as u64,
     }
 }

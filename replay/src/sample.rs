@@ -409,7 +409,8 @@ impl Iterator for Sample {
             AggregateType::Imported
             | AggregateType::Policy
             | AggregateType::Approver
-            | AggregateType::Job => None,
+            | AggregateType::Job
+            | AggregateType::Schedules => None,
         }?;
         self.recorded(index, payload)
     }

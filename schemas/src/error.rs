@@ -74,6 +74,8 @@ codes! {
     InvalidDefinition = "invalid-definition", 2, "correct the field that is named; a definition can only narrow the machine";
     /// A policy that cannot be used.
     InvalidPolicy = "invalid-policy", 2, "correct the line that is named";
+    /// Schedules that cannot be used.
+    InvalidSchedule = "invalid-schedule", 2, "correct the line that is named";
     /// A table that is not one of events.
     InvalidSource = "invalid-source", 2, "name the table of a postgres-es repository with --table";
     /// A range of positions that does not exist.

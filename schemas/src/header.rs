@@ -34,6 +34,8 @@ pub enum AggregateType {
     Approver,
     /// Work that a worker does.
     Job,
+    /// When jobs are to be done again and again.
+    Schedules,
 }
 
 impl AggregateType {
@@ -46,6 +48,7 @@ impl AggregateType {
         Self::Policy,
         Self::Approver,
         Self::Job,
+        Self::Schedules,
     ];
 
     /// As it stands in headers.
@@ -59,6 +62,7 @@ impl AggregateType {
             Self::Policy => "policy",
             Self::Approver => "approver",
             Self::Job => "job",
+            Self::Schedules => "schedules",
         }
     }
 }

@@ -3,7 +3,8 @@
 
 use crate::events::{
     ApprovalRequested, ApprovalRequestedRef, ApprovalRequestedV1, ApprovalRequestedV1Ref,
-    MarketObserved, MarketObservedRef, MarketObservedV1, MarketObservedV1Ref, StateTransitioned,
+    JobSubmitted, JobSubmittedRef, JobSubmittedV1, JobSubmittedV1Ref, MarketObserved,
+    MarketObservedRef, MarketObservedV1, MarketObservedV1Ref, StateTransitioned,
     StateTransitionedRef, StateTransitionedV1, StateTransitionedV1Ref, ThoughtRecorded,
     ThoughtRecordedRef, ThoughtRecordedV1, ThoughtRecordedV1Ref, TransitionRefused,
     TransitionRefusedRef, TransitionRefusedV1, TransitionRefusedV1Ref,
@@ -102,5 +103,24 @@ upcast!(
         to: old.to,
         reason: old.reason,
         cause: Default::default(),
+    }
+);
+
+upcast!(
+    /// Version 1 knew no schedules.
+    (JobSubmittedV1, JobSubmittedV1Ref) => (JobSubmitted, JobSubmittedRef), |old| {
+        kind: old.kind,
+        queue: old.queue,
+        arguments: old.arguments,
+        action_digest: old.action_digest,
+        planned: old.planned,
+        run_at: old.run_at,
+        after: old.after,
+        unique_key: old.unique_key,
+        attempts_max: old.attempts_max,
+        backoff_ms: old.backoff_ms,
+        amount: old.amount,
+        currency: old.currency,
+        schedule: None,
     }
 );

@@ -81,7 +81,8 @@ pub fn step(state: &mut State, seen: &Seen) -> Vec<Reaction> {
         | AnyEvent::Imported(_)
         | AnyEvent::Policy(_)
         | AnyEvent::Approver(_)
-        | AnyEvent::Job(_) => {}
+        | AnyEvent::Job(_)
+        | AnyEvent::Schedules(_) => {}
     }
     out.done()
 }

@@ -71,6 +71,9 @@ pub struct Submit<T> {
     /// Currency of the amount.
     #[serde(default)]
     pub currency: Option<Identifier>,
+    /// The schedule that it is a run of, due at [`Self::run_at`]. Nobody outside can say so.
+    #[serde(skip)]
+    pub schedule: Option<Identifier>,
 }
 
 const fn default_queue() -> JobQueue {
@@ -302,6 +305,7 @@ impl<T> JobCommand<T> {
                 backoff_ms: c.backoff_ms,
                 amount: c.amount,
                 currency: c.currency,
+                schedule: c.schedule,
             }),
             Self::Abort(c) => JobCommand::Abort(c),
             Self::Resolve(c) => JobCommand::Resolve(Resolve {

@@ -142,6 +142,7 @@ fn submitted(submit: Submit<Text>, decision: &Decision) -> Result<JobSubmitted, 
         backoff_ms: signed(submit.backoff_ms),
         amount: submit.amount,
         currency: submit.currency.map(Into::into),
+        schedule: submit.schedule.map(Into::into),
     })
 }
 

@@ -40,6 +40,7 @@ fn submit() -> Submit<Text> {
         backoff_ms: 1_000,
         amount: None,
         currency: None,
+        schedule: None,
     }
 }
 

@@ -4,7 +4,7 @@
 //! of the same rows. All on the same disk, durable before they answer; PostgreSQL with the same
 //! settings in every arm. Further arms of ours show what one thing costs.
 
-mod copy;
+pub(crate) mod copy;
 mod fill;
 mod load;
 mod ours;
@@ -21,9 +21,13 @@ use sovereign_servers::Wanted;
 
 use crate::protocol::{Arm, Reading, Report};
 use crate::servers::BenchServers;
-use load::{AGGREGATES, Plan, Times};
-use ours::{Fixed, Shape};
+use load::AGGREGATES;
+pub(crate) use load::{Plan, Times};
+pub(crate) use ours::Fixed;
+use ours::Shape;
 
+pub(crate) use load::{Caller, Random, Unit, drive};
+pub(crate) use ours::text;
 pub(crate) use uma::{SUBCOMMAND as UMA_SUBCOMMAND, serve as uma_serve};
 
 const UNIT: &str = "events/s";

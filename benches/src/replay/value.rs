@@ -83,8 +83,12 @@ pub(super) fn fold(path: &Path) -> anyhow::Result<Digests> {
             AnyState::Agent(agent) => evolve_agent(agent, &header.event_type, event)?,
             AnyState::Trade(trade) => evolve_trade(trade, &header.event_type, event)?,
             AnyState::Approval(approval) => evolve_approval(approval, &header.event_type, event)?,
-            AnyState::Imported(_) | AnyState::Policy(_) | AnyState::Approver(_) => {
-                anyhow::bail!("the sample has neither imported aggregates nor a policy")
+            AnyState::Imported(_)
+            | AnyState::Policy(_)
+            | AnyState::Approver(_)
+            | AnyState::Job(_)
+            | AnyState::Schedules(_) => {
+                anyhow::bail!("the sample has agents, trades and approvals only")
             }
         }
     }

@@ -130,4 +130,25 @@ pub(crate) enum JobsCommand {
     },
     /// Pause all queues, and wait until no worker has a job.
     Drain,
+    /// Jobs that are done again and again: list them, or show, check and adopt them.
+    Schedules {
+        #[command(subcommand)]
+        command: Option<SchedulesCommand>,
+    },
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum SchedulesCommand {
+    /// Print the schedules that hold, as they were written.
+    Show,
+    /// Read schedules and say when they are due, or which line is wrong. Needs no engine.
+    Check {
+        /// TOML; docs/JOBS.md describes it.
+        file: PathBuf,
+    },
+    /// Let schedules hold from now on, in the place of all before. Their version is one more.
+    Adopt {
+        /// TOML; docs/JOBS.md describes it.
+        file: PathBuf,
+    },
 }

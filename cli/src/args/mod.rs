@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use jobs::{JobsCommand, WorkerArgs};
+pub(crate) use jobs::{JobsCommand, SchedulesCommand, WorkerArgs};
 pub(crate) use people::{ApprovalsCommand, ApproversCommand, PolicyCommand, TokensCommand};
 
 /// Event-sourced engine for organisations of autonomous agents.

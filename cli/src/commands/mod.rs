@@ -14,6 +14,7 @@ pub(crate) mod log;
 pub(crate) mod policy;
 pub(crate) mod replay;
 mod rerun;
+pub(crate) mod schedules;
 pub(crate) mod scrub;
 pub(crate) mod send;
 pub(crate) mod source;

@@ -76,6 +76,9 @@ pub(crate) async fn run(location: &Location, output: Output, args: ReplayArgs) -
     if let Some(job) = report.digests.job {
         table.row(["job".into(), job.to_string()]);
     }
+    if let Some(schedules) = report.digests.schedules {
+        table.row(["schedules".into(), schedules.to_string()]);
+    }
     table.row(["all".into(), report.digests.all.to_string()]);
     table.row(["chain head".into(), report.head.hash.to_string()]);
     if let Some(rerun) = &rerun {

@@ -158,6 +158,13 @@ impl Parts {
         failed(problem.is_none(), None, Value::Null, problem)
     }
 
+    /// Of the jobs of schedules, where they are submitted by this engine.
+    fn schedules_health(&self) -> PartHealth {
+        let stuck = self.schedules.get();
+        let problem = stuck.and_then(|stuck| stuck.borrow().clone());
+        failed(problem.is_none(), None, Value::Null, problem)
+    }
+
     /// None without programs. One that was given up needs a person.
     fn programs_health(&self) -> Option<PartHealth> {
         let programs = self.programs.get()?.health();
@@ -185,6 +192,7 @@ impl HealthSource for Parts {
             ("commands".to_owned(), self.commands_health()),
             ("work".to_owned(), self.work_health()),
             ("jobs".to_owned(), self.jobs_health()),
+            ("schedules".to_owned(), self.schedules_health()),
         ]);
         if let Some(servers) = self.servers_health() {
             parts.insert("servers".to_owned(), servers);

@@ -15,6 +15,7 @@ use sovereign_schemas::{
 };
 
 use super::gateway::Door;
+use super::schedules;
 
 /// Events of a job that are read at once.
 const PAGE: usize = 1_000;
@@ -388,6 +389,10 @@ impl JobService for Jobs {
     async fn queues(&self) -> Result<Value, Problem> {
         let queues = self.queue.queues().await.map_err(|e| e.problem())?;
         Ok(json!({ "queues": queues }))
+    }
+
+    async fn schedules(&self) -> Result<Value, Problem> {
+        schedules::listed(&self.door, &self.queue).await
     }
 
     async fn pause(&self, queue: &str, by: Option<&str>) -> Result<Value, Problem> {

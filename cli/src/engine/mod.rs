@@ -12,6 +12,7 @@ mod parts;
 mod programs;
 mod records;
 mod registry;
+mod schedules;
 mod servers;
 mod services;
 mod start;

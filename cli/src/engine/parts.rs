@@ -37,6 +37,8 @@ pub(crate) struct Parts {
     pub(super) commands: OnceLock<CommandsHandle>,
     /// Why the queue of jobs is not fed, if it should be fed here and is not.
     pub(super) jobs: OnceLock<watch::Receiver<Option<Problem>>>,
+    /// Why jobs of schedules are not submitted, if they should be here and are not.
+    pub(super) schedules: OnceLock<watch::Receiver<Option<Problem>>>,
     pub(super) market: Arc<SharedMarket>,
     pub(super) work: OnceLock<WorkGroup>,
     pub(super) state: OnceLock<EngineState>,

@@ -30,6 +30,10 @@ impl CommandHandler for Door {
                 "the policy is not changed by records",
                 "adopt it with sovereign policy adopt",
             )),
+            AnyCommand::Schedules(_) => Some((
+                "schedules are not changed by records",
+                "adopt them with sovereign jobs schedules adopt",
+            )),
             AnyCommand::Approver(_) => Some((
                 "passkeys are not enrolled or revoked by records",
                 "enrol on the page of the engine; revoke with sovereign approvers revoke",

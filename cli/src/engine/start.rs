@@ -17,7 +17,7 @@ use sovereign_event_store::{
 };
 use sovereign_guard::access::CredentialKey;
 use sovereign_guard::seal::MasterKey;
-use sovereign_jobs::Feeder;
+use sovereign_jobs::{Feeder, Scheduler};
 use sovereign_kafka::{
     Commands, CommandsOptions, KafkaOptions, RegistryOptions, Relay, RelayOptions, SchemaIds,
     TopicSettings, Turn, WorkGroup, WorkOptions, ensure_topics,
@@ -270,6 +270,7 @@ async fn assemble(
         letters: OnceLock::new(),
         commands: OnceLock::new(),
         jobs: OnceLock::new(),
+        schedules: OnceLock::new(),
         market: market.clone(),
         work: OnceLock::new(),
         state: OnceLock::new(),
@@ -336,7 +337,11 @@ async fn assemble(
     let feeder = Feeder::new(queue, door.clone(), work::orchestrator());
     // set once
     let _ = parts.jobs.set(feeder.stuck());
-    tokio::spawn(feeder.run(Box::new(ledger.tail()), feeds));
+    tokio::spawn(feeder.run(Box::new(ledger.tail()), feeds.clone()));
+    let (log, to) = (door.clone(), door.clone());
+    let scheduler = Scheduler::new(log, to, departments.clone(), work::orchestrator());
+    let _ = parts.schedules.set(scheduler.stuck());
+    tokio::spawn(scheduler.run(feeds));
     let letters = Letters::start(
         kafka.clone(),
         &parts,

@@ -352,6 +352,14 @@ fn queues() -> Vec<Endpoint> {
             .about("The queues with what is in them.")
             .json("Any"),
         guarded(
+            Get,
+            "/api/v1/schedules",
+            "listSchedules",
+            v1::jobs::schedules,
+        )
+        .about("The schedules of jobs, with when each is due next and its last job.")
+        .json("Any"),
+        guarded(
             Post,
             "/api/v1/queues/{queue}/pause",
             "pauseQueue",

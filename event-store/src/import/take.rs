@@ -10,7 +10,7 @@ use sovereign_guard::scrub::{Label, Scrubber};
 use sovereign_schemas::avro::{self, EventGroup as _};
 use sovereign_schemas::events::{
     AgentEvent, ApprovalEvent, ApproverEvent, ForeignRecorded, ImportedEvent, JobEvent,
-    PolicyEvent, TradeEvent,
+    PolicyEvent, SchedulesEvent, TradeEvent,
 };
 use sovereign_schemas::{
     AggregateId, AggregateType, DepartmentId, Departments, ErrorCode, IdError, Intake, Problem,
@@ -96,6 +96,7 @@ impl Taker {
                 | AggregateType::Policy
                 | AggregateType::Approver
                 | AggregateType::Job
+                | AggregateType::Schedules
         );
         let foreign = history || self.foreign.iter().any(|f| f == source_type);
         (!foreign).then_some(kind)
@@ -332,6 +333,10 @@ impl Taker {
             }
             AggregateType::Job => {
                 JobEvent::from_json(kind, version, payload, &mut looking).map(AnyEvent::Job)
+            }
+            AggregateType::Schedules => {
+                SchedulesEvent::from_json(kind, version, payload, &mut looking)
+                    .map(AnyEvent::Schedules)
             }
             AggregateType::Imported => {
                 ImportedEvent::from_json(kind, version, payload, &mut looking)

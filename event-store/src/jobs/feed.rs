@@ -229,22 +229,41 @@ async fn insert(
     let due = |new: &super::fold::NewJob| new.run_at.map(seconds);
     sqlx::query(
         "insert into ledger.jobs (job_id, position, submitted_at_us, kind, queue, unique_key, \
-                                  status, waits, claimable_at) \
-         select c.job_id, c.position, c.at, c.kind, c.queue, c.unique_key, 'queued', 0, \
+                                  schedule, status, waits, claimable_at) \
+         select c.job_id, c.position, c.at, c.kind, c.queue, c.unique_key, c.schedule, \
+                'queued', 0, \
                 coalesce(to_timestamp(least(c.due, extract(epoch from now()) + $8)), \
                          least(now(), to_timestamp(c.at / 1e6))) \
          from unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::smallint[], \
-                     $6::text[], $7::float8[]) as c (job_id, position, at, kind, queue, unique_key, due) \
+                     $6::text[], $7::float8[], $9::text[]) \
+              as c (job_id, position, at, kind, queue, unique_key, due, schedule) \
          on conflict (job_id) do nothing",
     )
     .bind(new.iter().map(|(job, _)| job.as_str()).collect::<Vec<_>>())
-    .bind(new.iter().map(|(_, n)| n.position.cast_signed()).collect::<Vec<_>>())
-    .bind(new.iter().map(|(_, n)| n.submitted_at.0).collect::<Vec<_>>())
+    .bind(
+        new.iter()
+            .map(|(_, n)| n.position.cast_signed())
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        new.iter()
+            .map(|(_, n)| n.submitted_at.0)
+            .collect::<Vec<_>>(),
+    )
     .bind(new.iter().map(|(_, n)| n.kind.as_str()).collect::<Vec<_>>())
     .bind(new.iter().map(|(_, n)| n.queue).collect::<Vec<_>>())
-    .bind(new.iter().map(|(_, n)| n.unique_key.as_deref()).collect::<Vec<_>>())
+    .bind(
+        new.iter()
+            .map(|(_, n)| n.unique_key.as_deref())
+            .collect::<Vec<_>>(),
+    )
     .bind(new.iter().map(|(_, n)| due(n)).collect::<Vec<_>>())
     .bind(AHEAD_S_MAX as f64)
+    .bind(
+        new.iter()
+            .map(|(_, n)| n.schedule.as_deref())
+            .collect::<Vec<_>>(),
+    )
     .execute(&mut *connection)
     .await?;
     let pairs = new.iter();

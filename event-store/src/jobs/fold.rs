@@ -30,6 +30,7 @@ pub(super) struct NewJob {
     pub(super) unique_key: Option<String>,
     pub(super) after: Vec<String>,
     pub(super) run_at: Option<Timestamp>,
+    pub(super) schedule: Option<String>,
 }
 
 /// What happened to one job.
@@ -82,6 +83,7 @@ pub(super) fn fold(
             unique_key: e.unique_key,
             after,
             run_at: e.run_at,
+            schedule: e.schedule,
         };
         let change = Change {
             new: Some(new),

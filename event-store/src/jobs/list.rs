@@ -31,6 +31,8 @@ pub struct JobRow {
     pub unique_key: Option<String>,
     /// How many jobs it still waits for.
     pub waits: i32,
+    /// The schedule that it is a run of.
+    pub schedule: Option<String>,
 }
 
 /// One queue.
@@ -67,11 +69,12 @@ fn row(row: &PgRow) -> Result<JobRow, StoreError> {
         worker: row.try_get("claimed_by")?,
         unique_key: row.try_get("unique_key")?,
         waits: row.try_get("waits")?,
+        schedule: row.try_get("schedule")?,
     })
 }
 
 const COLUMNS: &str =
-    "position, job_id, status, kind, queue, attempt, claimed_by, unique_key, waits";
+    "position, job_id, status, kind, queue, attempt, claimed_by, unique_key, waits, schedule";
 
 impl JobQueueStore {
     /// Jobs behind a position, by position, at most `limit`; `ended` includes those that ended.
@@ -115,6 +118,23 @@ impl JobQueueStore {
             .fetch_optional(&self.pool)
             .await?;
         found.as_ref().map(row).transpose()
+    }
+
+    /// The newest job of each of these schedules, where there is one.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn newest_runs(&self, schedules: &[&str]) -> Result<Vec<JobRow>, StoreError> {
+        let sql = format!(
+            "select j.* from unnest($1::text[]) as s (name) cross join lateral \
+                 (select {COLUMNS} from ledger.jobs where schedule = s.name \
+                  order by position desc limit 1) j"
+        );
+        let rows = sqlx::query(&sql)
+            .bind(schedules)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(row).collect()
     }
 
     /// One job, if the queue knows it already.

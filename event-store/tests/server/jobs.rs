@@ -34,6 +34,7 @@ fn submit(queue: JobQueue, after: &[&str]) -> JobCommand {
         backoff_ms: 1_000,
         amount: None,
         currency: None,
+        schedule: None,
     })
 }
 

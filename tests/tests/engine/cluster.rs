@@ -124,7 +124,7 @@ impl Node {
         self.try_up().ok();
     }
 
-    fn units(&self) -> BTreeSet<String> {
+    pub(crate) fn units(&self) -> BTreeSet<String> {
         let status = self.engine.status();
         let units = status["units"].as_array().unwrap().iter();
         units.map(|u| u.as_str().unwrap().to_owned()).collect()
@@ -139,14 +139,14 @@ impl Node {
     }
 }
 
-struct Pair {
-    nodes: [Node; 2],
+pub(crate) struct Pair {
+    pub(crate) nodes: [Node; 2],
     // after the engines
     _servers: Servers,
 }
 
 impl Pair {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self::of(name, 0)
     }
 

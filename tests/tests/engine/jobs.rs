@@ -15,17 +15,21 @@ use crate::harness::{Engine, signal};
 /// How often the target was told what, by path and idempotency key (empty without one).
 type Told = Arc<Mutex<BTreeMap<(String, String), u32>>>;
 
-/// The target answers after so long: time to die in.
+/// The target answers after so long, unless a test says otherwise: time to die in.
 const ANSWER: Duration = Duration::from_millis(120);
 
 /// A target that counts. It answers after a moment, so that there is time to die in.
-struct Target {
+pub(crate) struct Target {
     address: String,
     told: Told,
 }
 
 impl Target {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
+        Self::answering_after(ANSWER)
+    }
+
+    fn answering_after(pause: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let told = Told::default();
@@ -33,7 +37,7 @@ impl Target {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let noted = noted.clone();
-                std::thread::spawn(move || answer(stream, &noted));
+                std::thread::spawn(move || answer(stream, &noted, pause));
             }
         });
         Self { address, told }
@@ -51,7 +55,7 @@ impl Target {
     }
 }
 
-fn answer(mut stream: TcpStream, noted: &Told) {
+fn answer(mut stream: TcpStream, noted: &Told, pause: Duration) {
     let mut request = Vec::new();
     let mut buffer = [0; 4_096];
     let head = loop {
@@ -90,7 +94,7 @@ fn answer(mut stream: TcpStream, noted: &Told) {
         .unwrap()
         .entry((path.clone(), key))
         .or_insert(0) += 1;
-    std::thread::sleep(ANSWER);
+    std::thread::sleep(pause);
     let body = if path.contains("/red") {
         "{\"ok\":false}"
     } else {
@@ -131,7 +135,7 @@ fn points(default: u64) -> u64 {
 }
 
 /// An engine whose policy lets effects reach the target, with and without keys.
-fn engine(target: &Target) -> Engine {
+pub(crate) fn engine(target: &Target) -> Engine {
     engine_with(target, "")
 }
 
@@ -155,16 +159,20 @@ fn engine_with(target: &Target, config: &str) -> Engine {
 }
 
 /// A worker that is killed when it goes out of sight.
-struct Worker(Child);
+pub(crate) struct Worker(Child);
 
 impl Worker {
-    fn start(engine: &Engine) -> Self {
+    pub(crate) fn start(engine: &Engine) -> Self {
+        Self::with_slots(engine, 2)
+    }
+
+    pub(crate) fn with_slots(engine: &Engine, slots: u32) -> Self {
         let mut command = std::process::Command::new(crate::harness::binary());
         command
             .args([
                 "worker",
                 "--slots",
-                "2",
+                &slots.to_string(),
                 "--lease-ms",
                 "1000",
                 "--grace-s",
@@ -190,7 +198,7 @@ impl Worker {
     }
 
     /// Asks it to stop; its exit code.
-    fn stop(mut self) -> i32 {
+    pub(crate) fn stop(mut self) -> i32 {
         signal(self.0.id(), "-TERM");
         self.0.wait().unwrap().code().unwrap_or(-1)
     }
@@ -203,25 +211,25 @@ impl Drop for Worker {
     }
 }
 
-fn call(tool: &str, path: &str) -> Value {
+pub(crate) fn call(tool: &str, path: &str) -> Value {
     json!({ "kind": "http", "tool": tool, "method": "POST", "path": path, "body": { "n": 1 } })
 }
 
 /// Submits one job; its id.
 #[track_caller]
-fn submit(engine: &Engine, job: &Value) -> String {
+pub(crate) fn submit(engine: &Engine, job: &Value) -> String {
     let file = engine.data.join("job.ndjson");
     std::fs::write(&file, format!("{job}\n")).unwrap();
     let answer = engine.json(&["jobs", "submit", file.to_str().unwrap()]);
     answer["job_id"].as_str().unwrap().to_owned()
 }
 
-fn plan(steps: Vec<Value>) -> Value {
+pub(crate) fn plan(steps: Vec<Value>) -> Value {
     json!({ "kind": "plan", "name": "trade_eth", "arguments": { "steps": steps } })
 }
 
 #[track_caller]
-fn wait(engine: &Engine, job: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+pub(crate) fn wait(engine: &Engine, job: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
         let done = engine.run(&["jobs", "show", job, "--json"]);
@@ -237,7 +245,7 @@ fn wait(engine: &Engine, job: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     }
 }
 
-fn ended(shown: &Value) -> bool {
+pub(crate) fn ended(shown: &Value) -> bool {
     shown["ended_at"].is_string() || shown["status"] == "in_doubt"
 }
 
@@ -313,16 +321,43 @@ fn jobs_survive_kills_of_worker_and_engine_and_no_effect_happens_twice() {
     engine.run(&["verify", "--json"]).ok();
 }
 
+/// Asks the API itself, and says how it answers: a process that asks takes longer than the target.
+#[track_caller]
+fn abort_at(address: &str, token: &str, job: &str) -> u16 {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "POST /api/v1/jobs/{job}/abort HTTP/1.1\r\nhost: {address}\r\n\
+         authorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+         content-length: 2\r\nconnection: close\r\n\r\n{{}}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// The abort comes at 20 points of a job's course, spread over its five calls and within each:
+/// `SOVEREIGN_TEST_ABORTS` of them, 7 if it is not set.
 #[test]
 fn aborts_at_any_point_leave_a_true_report() {
-    let target = Target::start();
+    /// Points within one call.
+    const WITHIN: u64 = 4;
+    let pause = Duration::from_millis(50);
+    let target = Target::answering_after(pause);
     let engine = engine(&target);
-    let mut luck = Luck::new();
     let worker = Worker::start(&engine);
-    let mut statuses = BTreeMap::new();
-    for point in 0..20 {
-        let below = format!("/abort-{point}");
-        let steps = (0..4).map(|n| {
+    let status = engine.status();
+    let address = status["console"].as_str().unwrap();
+    let address = address.strip_prefix("http://").unwrap();
+    let token = std::fs::read_to_string(engine.data.join("api.token")).unwrap();
+    let wanted = std::env::var("SOVEREIGN_TEST_ABORTS").ok();
+    let wanted: u64 = wanted.and_then(|n| n.parse().ok()).unwrap_or(7);
+    let (mut statuses, mut kinds) = (BTreeMap::new(), BTreeMap::new());
+    for number in 0..wanted {
+        let point = number * 5 * WITHIN / wanted;
+        let below = format!("/abort-{number}");
+        let steps = (0..5).map(|n| {
             let effect = call("keyed", &format!("{below}/{n}"));
             // the odd ones cannot be undone
             match n % 2 {
@@ -333,17 +368,37 @@ fn aborts_at_any_point_leave_a_true_report() {
             }
         });
         let job = submit(&engine, &plan(steps.collect()));
-        std::thread::sleep(Duration::from_millis(luck.below(600)));
+        let during = format!("{below}/{}", point / WITHIN);
+        let until = Instant::now() + Duration::from_secs(60);
+        while !target.seen(&below).contains_key(&during) {
+            assert!(Instant::now() < until, "no {during}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(pause * u32::try_from(point % WITHIN).unwrap() / 4);
+        let answer = abort_at(address, token.trim(), &job);
         // one that has ended meanwhile cannot be aborted
-        engine.run(&["jobs", "abort", &job, "--json"]);
         let shown = wait(&engine, &job, ended);
-        is_true(&shown, &target.seen(&below), &below);
-        assert_eq!(report(&shown).len(), 4, "{shown}");
         let status = shown["status"].as_str().unwrap().to_owned();
+        assert!(answer == 200 || status == "green", "{answer} {shown}");
+        is_true(&shown, &target.seen(&below), &below);
+        assert_eq!(report(&shown).len(), 5, "{shown}");
+        // the abort takes effect before the next effect: it comes after the call during which it was
+        // asked for, or after the one that was being begun
+        let told = |n: &u64| target.seen(&below).contains_key(&format!("{below}/{n}"));
+        let calls = (0..5).filter(told).count() as u64;
+        assert!(
+            calls <= point / WITHIN + 2,
+            "{calls} calls at point {point}: {shown}"
+        );
+        for what in report(&shown).into_values() {
+            *kinds.entry(what).or_insert(0) += 1;
+        }
         *statuses.entry(status).or_insert(0) += 1;
     }
-    eprintln!("{statuses:?}");
-    assert!(statuses.contains_key("aborted"), "{statuses:?}");
+    eprintln!("{statuses:?} {kinds:?}");
+    // what is asked for during the last call may find the job ended
+    let aborted: u64 = statuses.get("aborted").copied().unwrap_or(0);
+    assert!(aborted * 5 >= wanted * 3, "{statuses:?}");
     assert_eq!(worker.stop(), 0);
 }
 

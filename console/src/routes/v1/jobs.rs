@@ -117,6 +117,13 @@ pub(crate) async fn queues(
     Ok(Json(shared.services.jobs.queues().await?))
 }
 
+pub(crate) async fn schedules(
+    _: May<needs::Read>,
+    State(shared): State<Shared>,
+) -> Result<Json<Value>, HttpProblem> {
+    Ok(Json(shared.services.jobs.schedules().await?))
+}
+
 pub(crate) async fn pause(
     may: May<needs::Operate>,
     State(shared): State<Shared>,

@@ -205,6 +205,10 @@ impl sovereign_console::JobService for NoJobs {
         self.show(id).await
     }
 
+    async fn schedules(&self) -> Result<Value, Problem> {
+        Ok(serde_json::json!({ "version": 0, "schedules": [] }))
+    }
+
     async fn queues(&self) -> Result<Value, Problem> {
         Ok(json!({ "queues": [] }))
     }
