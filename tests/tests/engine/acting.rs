@@ -269,9 +269,9 @@ fn an_agent_by_http_gets_what_is_its_own_and_meets_the_guards_of_everybody() {
         .ok();
     let deadline = Instant::now() + Duration::from_secs(60);
     let ended = |told: &[Value]| {
-        let of_large = told.iter().filter(|e| e["aggregate_id"] == large_id);
+        let mut of_large = told.iter().filter(|e| e["aggregate_id"] == large_id);
         of_large
-            .last()
+            .next_back()
             .is_some_and(|e| e["event_type"] == "TradeCancelled")
     };
     while !ended(&left.decisions("left")) {
