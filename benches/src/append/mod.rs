@@ -21,9 +21,11 @@ use sovereign_servers::Wanted;
 
 use crate::protocol::{Arm, Reading, Report};
 use crate::servers::BenchServers;
-use load::{AGGREGATES, Plan, Times};
-use ours::{Fixed, Shape};
+use load::AGGREGATES;
+use ours::Shape;
 
+pub(crate) use load::{Caller, Plan, Random, Times, Unit, drive};
+pub(crate) use ours::{Fixed, text};
 pub(crate) use uma::{SUBCOMMAND as UMA_SUBCOMMAND, serve as uma_serve};
 
 const UNIT: &str = "events/s";
