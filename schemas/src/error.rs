@@ -67,6 +67,8 @@ codes! {
     /// A configuration file that cannot be used.
     InvalidConfig = "invalid-config", 2, "correct the setting that is named";
     /// A program that acts as an agent failed again and again.
+    /// Agents want something done, and nobody does it.
+    AgentsIdle = "agents-idle", 1, "start a worker: sovereign worker, or sovereign up --workers 1; logs/worker.log says why one has ended";
     ProgramFailed = "program-failed", 1, "read logs/program-NAME.log in the data folder, correct the program, and start the engine again";
     /// A definition of an agent that cannot be used.
     InvalidDefinition = "invalid-definition", 2, "correct the field that is named; a definition can only narrow the machine";

@@ -6,6 +6,7 @@ mod approvals;
 pub(crate) mod gateway;
 mod health;
 pub(crate) mod jobs;
+pub(crate) mod lanes;
 mod letters;
 mod market;
 mod parts;

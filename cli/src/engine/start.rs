@@ -33,6 +33,7 @@ use super::approvals::Approvals;
 use super::gateway::Door;
 use super::health::PROGRAMS;
 use super::jobs::Jobs;
+use super::lanes::{self, Lanes};
 use super::letters::Letters;
 use super::market::SharedMarket;
 use super::parts::{Engine, Parts, RelayStart};
@@ -265,6 +266,7 @@ async fn assemble(
         views,
         relay: RwLock::new(None),
         agents: OnceLock::new(),
+        lanes: OnceLock::new(),
         programs: OnceLock::new(),
         letters: OnceLock::new(),
         commands: OnceLock::new(),
@@ -328,6 +330,11 @@ async fn assemble(
     let group = work::group(ledger_id);
     let options = WorkOptions::new(kafka.clone(), group, &engine_id, work::units());
     let group = WorkGroup::join(options).await.map_err(|e| e.problem())?;
+    let lanes = match args.workers {
+        0 => Some(Lanes::join(kafka.clone(), ledger_id, &engine_id).await?),
+        // they run the agents
+        _ => None,
+    };
     let (duties, feeds) = work::follow(&group, parts.views.clone());
     let feeder = Feeder::new(queue, door.clone(), work::orchestrator());
     // set once
@@ -371,7 +378,7 @@ async fn assemble(
     );
     let agents = Runner::start(
         RunnerOptions {
-            duties,
+            duties: lanes::duties(lanes.as_ref(), Some(duties)),
             ..RunnerOptions::default()
         },
         Box::new(ledger.tail()),
@@ -400,6 +407,9 @@ async fn assemble(
     // each was empty: nobody else sets them
     let _ = (parts.agents.set(agents), parts.state.set(state.clone()));
     let _ = parts.programs.set(programs);
+    if let Some(lanes) = lanes {
+        let _ = parts.lanes.set(lanes);
+    }
     let _ = parts.letters.set(letters);
     let _ = parts.commands.set(commands);
     let _ = parts.work.set(group);
