@@ -237,7 +237,7 @@ fn proven(engine: &Engine, approval: &str) {
     // one byte of an event; trace contexts, which a file holds as well, are in no proof
     let mut bytes = std::fs::read(&file).unwrap();
     let name_of_trade = b"trade_approved_0";
-    let at = bytes.windows(name_of_trade.len());
+    let mut at = bytes.windows(name_of_trade.len());
     let at = at.rposition(|window| window == name_of_trade).unwrap();
     bytes[at] ^= 1;
     std::fs::write(&file, bytes).unwrap();
