@@ -1,5 +1,6 @@
 //! The engine: every room put together, started in order, stopped in the opposite one.
 
+mod acting;
 mod api;
 mod approvals;
 pub(crate) mod gateway;

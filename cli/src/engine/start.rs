@@ -27,6 +27,7 @@ use sovereign_schemas::{Departments, ErrorCode, Problem, Timestamp};
 use sovereign_servers::{DataFolder, Options, Servers, Wanted};
 use tokio::sync::watch;
 
+use super::acting::Acting;
 use super::api::{Events, TokenFile, Views};
 use super::approvals::Approvals;
 use super::gateway::Door;
@@ -278,9 +279,10 @@ async fn assemble(
     });
 
     reporter.step("opening the API");
+    let api_reader =
+        LedgerReader::connect(&addresses.api_database, API_READERS_MAX).map_err(|e| e.problem())?;
     let events = Arc::new(Events {
-        reader: LedgerReader::connect(&addresses.api_database, API_READERS_MAX)
-            .map_err(|e| e.problem())?,
+        reader: api_reader.clone(),
         ledger: ledger.clone(),
         describer,
     });
@@ -297,6 +299,7 @@ async fn assemble(
             events: events.clone(),
             views: rows.clone(),
         }),
+        agents: Arc::new(Acting::new(door.clone(), api_reader)),
         jobs: Arc::new(Jobs::new(door.clone(), queue.clone(), departments.clone())),
         events,
         rows,
