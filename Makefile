@@ -86,6 +86,7 @@ fuzz:
 bench:
 	@tools/prerequisites bench
 	@cargo build --release --locked --manifest-path benches/Cargo.toml --bin bench
+	@cargo build --release --locked --bin sovereign
 	@$(CARGO_TARGET_DIR)/release/bench $(NAME) --out target/bench
 
 bench-instructions:

@@ -84,6 +84,8 @@ pub struct DeskProgress {
     pub total: u64,
     /// Whether the task is in progress.
     pub running: bool,
+    /// Orders that are with workers.
+    pub orders: usize,
 }
 
 /// What starting a task meant.
@@ -105,10 +107,13 @@ impl Floor {
         if header.aggregate_type == AggregateType::Imported.as_str() {
             return false;
         }
+        let id = &header.aggregate_id;
+        if header.aggregate_type == AggregateType::Job.as_str() {
+            return exchange::trade_of(id).is_some();
+        }
         if header.aggregate_type != AggregateType::Agent.as_str() {
             return true;
         }
-        let id = &header.aggregate_id;
         (id.starts_with("hunter-") || id.starts_with("trader-"))
             && header.event_type != EventType::ThoughtRecorded.as_str()
     }
@@ -169,10 +174,13 @@ impl Floor {
             }
             AnyEvent::Approval(event) if approval::has_ended(event) => self.approvals.remove(id),
             AnyEvent::Approval(_) => self.approvals.get(id).cloned(),
+            AnyEvent::Job(_) => {
+                let trade = self.trades.get(exchange::trade_of(id)?)?;
+                Some(trade.slug.clone())
+            }
             AnyEvent::Imported(_)
             | AnyEvent::Policy(_)
             | AnyEvent::Approver(_)
-            | AnyEvent::Job(_)
             | AnyEvent::Schedules(_) => None,
         }
     }
@@ -230,6 +238,7 @@ impl Floor {
                 done,
                 total,
                 running,
+                orders: desk.exchange.under_way(),
             })
         });
         desks.collect()

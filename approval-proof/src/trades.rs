@@ -59,6 +59,9 @@ impl Verifier {
             TradeEvent::TradeFilled(_) if !trade.authorized => {
                 Err("the trade was filled and never authorized".to_owned())
             }
+            TradeEvent::TradePlaced(_) if !trade.authorized => {
+                Err("the trade's order was placed and never authorized".to_owned())
+            }
             _ => Ok(()),
         }
     }

@@ -4,13 +4,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod agents;
+mod api;
 mod append;
+mod http;
 mod jobs;
 mod machine;
 mod protocol;
 mod relay;
 mod replay;
 mod servers;
+mod sse;
 mod views;
 
 use std::path::PathBuf;
@@ -39,7 +42,9 @@ struct Args {
 }
 
 /// Name and how it is run. To add one: write `<name>.rs` with `run`, and a line here.
-const BENCHMARKS: &[&str] = &["append", "relay", "views", "replay", "jobs", "agents"];
+const BENCHMARKS: &[&str] = &[
+    "append", "relay", "views", "replay", "jobs", "agents", "api", "sse",
+];
 
 fn main() -> ExitCode {
     let mut raw = std::env::args_os().skip(1);
@@ -54,6 +59,9 @@ fn main() -> ExitCode {
         && first == append::UMA_SUBCOMMAND
     {
         return exit(append::uma_serve(address, folder));
+    }
+    if words.len() == 1 && words[0] == api::ECHO_SUBCOMMAND {
+        return exit(api::echo_serve());
     }
     let args = Args::parse();
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -96,6 +104,12 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     }
     if wanted("agents") {
         agents::run(args.rounds, &args.out).await?;
+    }
+    if wanted("api") {
+        api::run(args.rounds, &args.out, &args.case).await?;
+    }
+    if wanted("sse") {
+        sse::run(args.rounds, &args.out).await?;
     }
     let run: Vec<&str> = BENCHMARKS.iter().copied().filter(|n| wanted(n)).collect();
     protocol::summary(&args.out, &run)

@@ -37,9 +37,9 @@ pub use metrics::{MetricsHandle, metrics_recorder};
 pub use options::ConsoleOptions;
 pub use registry::store::{Mode, SchemaStore, SchemaStoreError, SchemaVersion};
 pub use services::{
-    ApprovalSource, ApprovalTerms, CommandGate, DigestSource, EventFilter, EventSource, Health,
-    HealthSource, JobService, PartHealth, PasskeyRow, RowSource, Rows, Services, ShutdownTrigger,
-    StatusSource, TaskStarter, Texts, ViewAdmin,
+    AgentSource, ApprovalSource, ApprovalTerms, CommandGate, DigestSource, EventFilter,
+    EventSource, Health, HealthSource, JobService, PartHealth, PasskeyRow, RowSource, Rows,
+    Services, ShutdownTrigger, StatusSource, TaskStarter, Texts, ViewAdmin,
 };
 pub use token::{TOKEN_BYTES_MIN, Token};
 

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
 use sovereign_schemas::{
-    AggregateType, DepartmentId, Departments, Digest, Outcome, Position, Problem, RecordedEvent,
-    Tail, Timestamp,
+    AggregateType, DepartmentId, Departments, Digest, Identifier, Outcome, Position, Problem,
+    RecordedEvent, Tail, Timestamp,
 };
 
 use crate::{MetricsHandle, SchemaStore, TokenBook};
@@ -261,6 +261,35 @@ pub trait EventSource: Send + Sync {
     async fn describe(&self, event: &RecordedEvent, texts: Texts) -> Value;
 }
 
+/// Agents that come by HTTP.
+#[async_trait]
+pub trait AgentSource: Send + Sync {
+    /// As [`CommandGate::submit`], in the name of this agent and within what an agent may ask for.
+    async fn submit(&self, agent: &Identifier, line: Bytes) -> Outcome;
+
+    /// The next events after `after` that tell the agent what became of what it asked for, at most
+    /// `limit`, and how far was looked; as [`EventSource::page`].
+    ///
+    /// # Errors
+    /// If the ledger cannot be read.
+    async fn decisions(
+        &self,
+        agent: &Identifier,
+        after: Position,
+        limit: usize,
+    ) -> Result<(Vec<RecordedEvent>, Position), Problem>;
+
+    /// Those of these events that do.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read.
+    async fn of_interest(
+        &self,
+        agent: &Identifier,
+        events: Vec<Arc<RecordedEvent>>,
+    ) -> Result<Vec<Arc<RecordedEvent>>, Problem>;
+}
+
 /// Rows of a view.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Rows {
@@ -380,6 +409,8 @@ pub struct Services {
     pub views: Arc<dyn ViewAdmin>,
     /// `/api/v1/events`.
     pub events: Arc<dyn EventSource>,
+    /// `/api/v1/agents/{id}`, for agents.
+    pub agents: Arc<dyn AgentSource>,
     /// `/api/v1/jobs`, `/api/v1/queues`.
     pub jobs: Arc<dyn JobService>,
     /// `/api/v1/agents`, `/api/v1/approvals`.

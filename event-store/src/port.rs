@@ -219,6 +219,9 @@ pub struct Filter {
     pub aggregate_type: Option<AggregateType>,
     /// Of the aggregate with this id only.
     pub aggregate_id: Option<String>,
+    /// What may concern the agent with this id: its own events, and those of all trades and
+    /// approvals.
+    pub around_agent: Option<String>,
 }
 
 impl Filter {
@@ -234,6 +237,13 @@ impl Filter {
                 .aggregate_id
                 .as_ref()
                 .is_none_or(|id| *id == header.aggregate_id)
+            && self
+                .around_agent
+                .as_ref()
+                .is_none_or(|agent| match header.aggregate_type.as_ref() {
+                    "trade" | "approval" => true,
+                    kind => kind == "agent" && *agent == header.aggregate_id,
+                })
     }
 }
 

@@ -130,6 +130,25 @@ impl LedgerReader {
         Ok(events)
     }
 
+    /// The first event of each of these aggregates, in the order in which they are wanted.
+    ///
+    /// # Errors
+    /// If the database fails or a row is no event.
+    pub async fn read_first(
+        &self,
+        wanted: &[(AggregateType, String)],
+    ) -> Result<Vec<Option<RecordedEvent>>, StoreError> {
+        let key = |(aggregate_type, id): &(AggregateType, String)| AggregateKey {
+            aggregate_type: *aggregate_type,
+            id: id.clone(),
+        };
+        let wanted: Vec<_> = wanted.iter().map(|each| (key(each), 0)).collect();
+        let durable = self.head().await?.position;
+        let found = self.database.aggregates(&wanted, durable, 1).await?;
+        let first = found.into_iter().map(|events| events.into_iter().next());
+        Ok(first.map(Option::transpose).collect::<Result<_, _>>()?)
+    }
+
     /// The next events after `after` that pass the filter, and how far was looked: the returned
     /// position is where to go on, and the end of the ledger is reached when it is the head's.
     /// Looks through at most 50,000 positions, so it may return nothing before the end.

@@ -48,6 +48,9 @@ impl Part {
             Self::Worker => all.extend([
                 format!("grant insert on ledger.events, ledger.refusals to {role}"),
                 format!("grant update on ledger.head, ledger.jobs to {role}"),
+                // of the agents: how far they are, and the market files of their tasks
+                format!("grant insert, update on ledger.checkpoints to {role}"),
+                format!("grant insert on ledger.artifacts to {role}"),
             ]),
         }
         all

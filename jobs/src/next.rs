@@ -1,8 +1,9 @@
 //! What a worker proposes next, from what it knows. Pure; the aggregate decides.
 
+use serde::Deserialize as _;
 use serde_json::Value;
 use sovereign_aggregates::job::{EffectStatus, How, JobEffect};
-use sovereign_effects::{Effect, Outcome, Programs, Tools};
+use sovereign_effects::{Effect, Filled, Outcome, Programs, Tools};
 use sovereign_schemas::events::Verdict;
 use sovereign_schemas::{ErrorCode, Identifier, Problem};
 
@@ -43,6 +44,7 @@ pub(crate) struct Told {
     pub(crate) index: u32,
     pub(crate) how: How,
     pub(crate) result: Option<Value>,
+    pub(crate) fill: Option<Filled>,
 }
 
 /// How an effect's failure is called where its own name is no code.
@@ -52,6 +54,26 @@ pub(crate) fn code(text: &str) -> Identifier {
     let parsed = text.parse::<Identifier>().or_else(|_| UNNAMED.parse());
     #[allow(clippy::expect_used)]
     parsed.expect("six letters are an identifier")
+}
+
+/// What an order came to, as numbers. An exchange that says "done" without them has said nothing
+/// that anybody could use: nobody knows what happened.
+pub(crate) fn filled(effect: &Effect, outcome: Outcome) -> (Outcome, Option<Filled>) {
+    let (Effect::Order(_), Outcome::Done { result }) = (effect, &outcome) else {
+        return (outcome, None);
+    };
+    match Filled::deserialize(result) {
+        Ok(fill) => (outcome, Some(fill)),
+        Err(_) => {
+            let problem = Problem::new(
+                ErrorCode::AnswerIncomplete,
+                "the exchange's answer is no fill",
+            );
+            let problem = problem
+                .expected("{\"order_id\", \"price\", \"quantity\", \"commission\", \"filled_at\"}");
+            (Outcome::in_doubt(problem), None)
+        }
+    }
 }
 
 impl History {
@@ -117,6 +139,7 @@ impl History {
             index: u32::try_from(index).ok()?,
             how: How::InDoubt(code("given-up")),
             result: None,
+            fill: None,
         };
         self.ended(&told);
         Some(told)
@@ -130,7 +153,14 @@ impl History {
         };
         let again = self.job.tries + 1 < self.job.tries_max()
             && (self.job.abort.is_none() || effect.compensates.is_some());
-        let told = |how, result| Some(Told { index, how, result });
+        let told = |how, result| {
+            Some(Told {
+                index,
+                how,
+                result,
+                fill: None,
+            })
+        };
         let problem = |problem: &Problem| serde_json::to_value(problem).ok();
         match outcome {
             Outcome::Done { result } => (told(How::Done, Some(result)), None),

@@ -3,20 +3,21 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
+use serde::{Deserialize as _, Serialize};
 use serde_json::Value;
 use sovereign_aggregates::job::effect_id;
-use sovereign_effects::{Effect, EffectId, Outcome, Recording, Request};
+use sovereign_effects::{Effect, EffectId, Filled, Outcome, Recording, Request};
 use sovereign_schemas::events::{EffectEnd, EffectIntended, JobEvent};
 use sovereign_schemas::{
-    AggregateId, AggregateType, Digest, ErrorCode, Position, Problem, RecordedEvent,
+    AggregateId, AggregateType, Decimal, Digest, ErrorCode, Position, Problem, RecordedEvent,
+    Timestamp,
 };
 use sovereign_sinks::{Sink, Sinks};
 use tokio_util::sync::CancellationToken;
 
 use crate::history::json;
 use crate::next::{Proposal, Reach};
-use crate::{History, Reveal, handler};
+use crate::{History, Reveal, Seen, handler};
 
 /// Collects what a log holds of effects: the first pass.
 #[derive(Debug, Default)]
@@ -198,6 +199,23 @@ impl<'a> Rerun<'a> {
                 let end = format!("{} {}", e.verdict.as_str(), digest(&result));
                 self.end(&id, &history, end, position)?;
             }
+            JobEvent::OrderFilled(e) => {
+                let index = u32::try_from(e.index).unwrap_or_default();
+                let found = result_of(&history, index).map(|f| {
+                    numbers(
+                        f.order_id.as_str(),
+                        [f.price, f.quantity, f.commission],
+                        f.filled_at,
+                    )
+                });
+                let numbers = numbers(
+                    &e.order_id,
+                    [e.price, e.quantity, e.commission],
+                    e.filled_at,
+                );
+                let found = found.unwrap_or_else(|| "no fill".to_owned());
+                self.compare(&id, index, numbers, found, position)?;
+            }
             // the guard decided this, and it is not asked again
             JobEvent::JobFailed(e) if e.code == ErrorCode::SensitiveIdentifier.as_str() => {}
             JobEvent::JobFailed(e) => {
@@ -307,6 +325,20 @@ fn digest(value: &Value) -> Digest {
     Digest::of(&[value.to_string().as_bytes()])
 }
 
+/// The result of an order as it was recorded.
+fn result_of(history: &History, index: u32) -> Option<Filled> {
+    match &history.effects.get(index as usize)?.seen {
+        Some(Seen::Done(result)) => Filled::deserialize(result).ok(),
+        _ => None,
+    }
+}
+
+/// A fill as reports name it.
+fn numbers(order: &str, amounts: [Decimal; 3], at: Timestamp) -> String {
+    let value = serde_json::json!([order, amounts, at]);
+    format!("fill {}", digest(&value))
+}
+
 /// An effect as reports name it: kind, target and digest, no content.
 fn spelled(effect: &Effect, compensates: Option<i32>) -> String {
     let undoes = compensates.map_or_else(String::new, |index| format!(" undoes {index}"));
@@ -376,7 +408,12 @@ mod tests {
     fn ended(index: u32) -> Option<Ended<Text>> {
         let result = Some(text(&json!({ "bytes": "00" })));
         let how = How::Done;
-        Some(Ended { index, how, result })
+        Some(Ended {
+            index,
+            how,
+            result,
+            fill: None,
+        })
     }
 
     /// The log of a plan of two effects, where the second that is recorded has so many bytes.

@@ -23,6 +23,8 @@ pub mod names {
     pub const RELAY: &str = "sovereign.relay";
     /// Never written to: its partitions are the work that engines divide among them.
     pub const WORK: &str = "sovereign.work";
+    /// Never written to: its partitions are the lanes of agents that workers divide among them.
+    pub const LANES: &str = "sovereign.lanes";
 }
 
 /// At most so many bytes in one record: a payload of 1 MiB, its headers and room to spare; 4 MiB.

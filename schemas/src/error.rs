@@ -66,6 +66,8 @@ codes! {
     InvalidUsage = "invalid-usage", 2, "see the command's --help";
     /// A configuration file that cannot be used.
     InvalidConfig = "invalid-config", 2, "correct the setting that is named";
+    /// Agents want something done, and nobody does it.
+    AgentsIdle = "agents-idle", 1, "start a worker: sovereign worker, or sovereign up --workers 1; logs/worker.log says why one has ended";
     /// A program that acts as an agent failed again and again.
     ProgramFailed = "program-failed", 1, "read logs/program-NAME.log in the data folder, correct the program, and start the engine again";
     /// A definition of an agent that cannot be used.

@@ -1,6 +1,7 @@
 use sovereign_aggregates::AnyCommand;
 use sovereign_aggregates::agent::AgentCommand;
 use sovereign_aggregates::approval::ApprovalCommand;
+use sovereign_aggregates::job::JobCommand;
 use sovereign_aggregates::trade::TradeCommand;
 use sovereign_schemas::{
     AggregateId, CommandContext, DepartmentId, EventHeader, Identifier, RawText, Uuid,
@@ -77,6 +78,10 @@ impl<'a> Reactions<'a> {
 
     pub(crate) fn approval(&mut self, id: &AggregateId, command: ApprovalCommand<RawText>) {
         self.push(id, AnyCommand::Approval(command));
+    }
+
+    pub(crate) fn job(&mut self, id: &AggregateId, command: JobCommand<RawText>) {
+        self.push(id, AnyCommand::Job(command));
     }
 
     /// `build` gets the context of the command that will carry the result.

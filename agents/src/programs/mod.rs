@@ -10,7 +10,6 @@ mod keeper;
 mod pipes;
 mod program;
 mod protocol;
-mod rights;
 mod session;
 
 pub use keeper::{Environment, ProgramHealth, ProgramState, Programs};

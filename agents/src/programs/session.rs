@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use sovereign_aggregates::acting::{self, Granted};
 use sovereign_schemas::{ErrorCode, Position, Problem, Uuid};
 
 use super::program::Program;
 use super::protocol::{self, Asked, Garbage, Said};
-use super::rights;
 
 /// Lines in one start that are garbage before it is ended.
 const GARBAGE_MAX: u32 = 16;
@@ -246,12 +246,12 @@ impl Session {
                 problem.field("agent").found(asked.agent.as_str()),
             );
         }
-        let right = rights::check(
-            &asked.agent,
-            &asked.aggregate_id,
-            &asked.command,
-            &self.own_trades,
-        );
+        let right = match acting::check(&asked.agent, &asked.aggregate_id, &asked.command) {
+            Ok(Granted::IfItProposed) if !self.own_trades.contains(asked.aggregate_id.as_str()) => {
+                Err(acting::not_its_intent())
+            }
+            right => right,
+        };
         if let Err(problem) = right {
             return self.lie(Some(asked.id), problem);
         }

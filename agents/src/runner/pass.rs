@@ -21,6 +21,9 @@ use crate::{Floor, RawRequest, RunnerError};
 const WAIT: Duration = Duration::from_millis(200);
 /// Clock and progress are looked at this often.
 const TICK: Duration = Duration::from_millis(200);
+/// What waits so long for another process is waited for in vain: a take-over takes 6 s, its start
+/// and fold a little more.
+const IDLE_AFTER: Duration = Duration::from_secs(30);
 /// Overdue approvals ended at once.
 const EXPIRE_MAX: usize = 64;
 /// Tasks being started at the same time.
@@ -163,6 +166,7 @@ impl Runner {
                         slug,
                         position,
                         reactions,
+                        since: Instant::now(),
                     };
                     self.dispatch(pass, job).await?;
                 }
@@ -190,13 +194,33 @@ impl Runner {
         }
     }
 
+    /// Red when nobody does what the agents of other processes' lanes want.
+    fn idle(&self, caught_up: bool, oldest: Option<Instant>) {
+        match oldest.map(|since| since.elapsed()) {
+            Some(waits) if caught_up && waits > IDLE_AFTER => {
+                let problem = Problem::new(
+                    ErrorCode::AgentsIdle,
+                    format!(
+                        "what agents want waits for a worker since {} s",
+                        waits.as_secs()
+                    ),
+                );
+                self.shared.in_trouble("lanes", problem);
+            }
+            _ => self.shared.recovered("lanes"),
+        }
+    }
+
     /// Tells the handles how far everything is, and ends overdue approvals.
     fn tick(&self, pass: &mut Pass) {
         pass.ticked = Instant::now();
         self.shared.at(pass.seen, pass.caught_up);
         let expiries = pass.floor.expiries();
+        let (pending, oldest) = self.pending.waiting(&pass.held_lanes());
+        self.idle(pass.caught_up, oldest);
+        let waiting = (expiries.waiting(), pending);
         self.shared
-            .publish(pass.seen, pass.floor.progress(), expiries.waiting());
+            .publish(pass.seen, pass.floor.progress(), waiting);
         metrics::gauge!("sovereign_agents_position").set(pass.seen.0 as f64);
         if !pass.caught_up || !pass.expiry {
             return;

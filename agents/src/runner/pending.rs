@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sovereign_schemas::Position;
+use tokio::time::Instant;
 
 use crate::duties::LANES;
 use crate::logic::Reaction;
@@ -19,6 +20,8 @@ pub(super) struct Job {
     /// Of the event.
     pub(super) position: Position,
     pub(super) reactions: Vec<Reaction>,
+    /// When this process saw the event.
+    pub(super) since: Instant,
 }
 
 /// The reactions that are not known to have had their effect, by lane: those of this process and,
@@ -85,6 +88,16 @@ impl Pending {
         !self.inner().lanes[lane].jobs.is_empty()
     }
 
+    /// How many there are, and since when the oldest waits of those that are others'.
+    pub(super) fn waiting(&self, own: &[usize]) -> (usize, Option<Instant>) {
+        let inner = self.inner();
+        let count = inner.lanes.iter().map(|lane| lane.jobs.len()).sum();
+        let others = inner.lanes.iter().enumerate();
+        let others = others.filter(|(lane, _)| !own.contains(lane));
+        let oldest = others.filter_map(|(_, l)| Some(l.jobs.first_key_value()?.1.since));
+        (count, oldest.min())
+    }
+
     /// All jobs of a lane in their order; `None` if some behind the checkpoint were given up.
     pub(super) fn of(&self, lane: usize, checkpoint: Position) -> Option<Vec<Arc<Job>>> {
         let inner = self.inner();
@@ -117,6 +130,7 @@ mod tests {
             slug: "x".to_owned(),
             position: Position(position),
             reactions: Vec::new(),
+            since: Instant::now(),
         })
     }
 

@@ -43,10 +43,14 @@ pub struct Progress {
     pub total: u64,
     /// Whether a task is in progress.
     pub running: bool,
+    /// Orders that are with workers.
+    pub orders: usize,
     /// Events of the whole ledger in a second, lately.
     pub events_per_s: f64,
     /// Approvals that wait for an answer.
     pub approvals_waiting: usize,
+    /// Events whose reactions are not known to have had their effect, in whatever process.
+    pub pending: usize,
 }
 
 /// What the runner tells its handles.
@@ -67,6 +71,7 @@ struct Inner {
     problems: BTreeMap<String, Problem>,
     desks: Vec<DeskProgress>,
     approvals_waiting: usize,
+    pending: usize,
     samples: VecDeque<(Instant, Position)>,
 }
 
@@ -126,11 +131,12 @@ impl Shared {
         &self,
         position: Position,
         desks: Vec<DeskProgress>,
-        approvals_waiting: usize,
+        (approvals_waiting, pending): (usize, usize),
     ) {
         let mut inner = self.inner();
         inner.desks = desks;
         inner.approvals_waiting = approvals_waiting;
+        inner.pending = pending;
         drop(inner);
         self.published.send_replace(position);
     }
@@ -181,9 +187,11 @@ impl Shared {
             done: inner.desks.iter().map(|d| d.done).sum(),
             total: inner.desks.iter().map(|d| d.total).sum(),
             running: inner.desks.iter().any(|d| d.running),
+            orders: inner.desks.iter().map(|d| d.orders).sum(),
             instruments: inner.desks.clone(),
             events_per_s,
             approvals_waiting: inner.approvals_waiting,
+            pending: inner.pending,
         }
     }
 }

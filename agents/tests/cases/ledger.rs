@@ -1,22 +1,27 @@
 //! A ledger in memory: real aggregates, real headers and hashes, ids that are remembered.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::{Value, json};
 use sovereign_agents::market::MarketFile;
 use sovereign_agents::{
     CheckpointStore, Clock, Gateway, MarketSource, RawRequest, Runner, RunnerHandle, RunnerOptions,
 };
+use sovereign_aggregates::job::{Ended, How, JobCommand, Start, Step, Then, effect_id};
 use sovereign_aggregates::{AnyCommand, AnyEvent, AnyState, Decision};
+use sovereign_effects::{Effect, EffectId, Exchange, Order};
 use sovereign_guard::admit;
 use sovereign_guard::scrub::Scrubber;
 use sovereign_schemas::chain::{self, Head};
+use sovereign_schemas::events::Verdict;
 use sovereign_schemas::{
-    AggregateType, Digest, ErrorCode, EventHeader, LogError, Outcome, Position, Problem,
-    RecordedEvent, Status, Tail, Timestamp, Uuid, catalog,
+    AggregateId, AggregateType, CommandContext, DepartmentId, Digest, ErrorCode, EventHeader,
+    LogError, Outcome, Position, Problem, RawText, RecordedEvent, Status, Tail, Timestamp, Uuid,
+    catalog,
 };
 use tokio::sync::watch;
 
@@ -48,6 +53,8 @@ pub(crate) struct Ledger {
     pub(crate) latency_ms: AtomicU64,
     pub(crate) refused: Mutex<Vec<(String, ErrorCode)>>,
     pub(crate) submitted: AtomicU64,
+    /// Whether somebody does the jobs.
+    pub(crate) works: AtomicBool,
 }
 
 impl Ledger {
@@ -61,6 +68,7 @@ impl Ledger {
             now_us: AtomicI64::new(1_750_000_000_000_000),
             refused: Mutex::default(),
             submitted: AtomicU64::new(0),
+            works: AtomicBool::new(true),
         })
     }
 
@@ -138,6 +146,7 @@ impl Ledger {
             *to = alike.to_vec();
         }
         let name = command.name();
+        let order = order_of(&command);
         let id = request.aggregate_id;
         let decision = Decision::new(id.clone(), self.now(), context.actor.clone());
         let key = (kind, id.to_string());
@@ -215,7 +224,64 @@ impl Ledger {
         // under the lock, so that it never goes back
         self.length.send_replace(length);
         drop(inner);
+        if let Some(order) = order.filter(|_| self.works.load(Ordering::Relaxed)) {
+            self.work(&id, &order);
+        }
         outcome
+    }
+
+    /// What a worker makes of a job that is one order: three commands and the exchange's answer.
+    fn work(&self, job: &AggregateId, order: &Order) {
+        let effect = Effect::Order(order.clone());
+        let id = EffectId(effect_id(job, 0));
+        let fill = Exchange::default().fill(id, order).unwrap();
+        let words = |value: Value| RawText::new(value.to_string());
+        let start = JobCommand::Start(Start {
+            attempt: 1,
+            takes_over: false,
+            worker: "worker-memory".parse().unwrap(),
+            lease_ms: 10_000,
+            then: Then::Effect {
+                kind: effect.kind().parse().unwrap(),
+                effect: words(json!(effect)),
+                repeatable: true,
+                compensates: None,
+            },
+        });
+        let step = JobCommand::Step(Step {
+            attempt: 1,
+            ended: Some(Ended {
+                index: 0,
+                how: How::Done,
+                result: Some(words(json!(fill))),
+                fill: Some(fill),
+            }),
+            then: Then::Finish {
+                verdict: Verdict::Green,
+                result: None,
+            },
+        });
+        for command in [start, step] {
+            let actor = "worker-memory".parse().unwrap();
+            let outcome = self.decide(RawRequest {
+                aggregate_id: job.clone(),
+                command: AnyCommand::Job(command),
+                context: CommandContext::fresh(actor, DepartmentId::TRADER),
+            });
+            assert_eq!(outcome.status, Status::Accepted, "{outcome:?}");
+        }
+    }
+}
+
+/// The order that a job of the exchange is about.
+fn order_of(command: &AnyCommand) -> Option<Order> {
+    let AnyCommand::Job(JobCommand::Submit(submit)) = command else {
+        return None;
+    };
+    let plan: Value = serde_json::from_slice(submit.arguments.bytes()).ok()?;
+    match Effect::from_value(plan["steps"][0]["effect"].clone()).ok()? {
+        Effect::Order(order) => Some(order),
+        _ => None,
     }
 }
 

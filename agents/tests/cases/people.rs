@@ -99,7 +99,7 @@ async fn intents_of_others_are_judged_where_a_market_is_observed() {
     assert_eq!(story(&ledger, "small")[..2], judged);
     assert_eq!(
         story(&ledger, "small")[2..],
-        ["TradeAuthorized", "TradeFilled"]
+        ["TradeAuthorized", "TradePlaced", "TradeFilled"]
     );
     assert_eq!(story(&ledger, "large")[2..], ["TradeHeld"]);
     assert_eq!(story(&ledger, "approval_large"), ["ApprovalRequested"]);
@@ -120,6 +120,74 @@ async fn intents_of_others_are_judged_where_a_market_is_observed() {
     quiet(&ledger).await;
     assert_eq!(story(&ledger, "large")[3..], ["TradeCancelled"]);
     assert_eq!(story(&ledger, "again"), judged);
+}
+
+/// An ETH trade of this id that is authorized, and a worker that does nothing.
+async fn authorized(id: &str) -> (Arc<Ledger>, RunnerHandle) {
+    let (ledger, handle) = by_hand().await;
+    ledger.works.store(false, Ordering::Relaxed);
+    bar(&ledger, "2026-01-01", "100");
+    quiet(&ledger).await;
+    propose(&ledger, id, "ETH", "2", "100", "2026-01-01");
+    quiet(&ledger).await;
+    assert_eq!(story(&ledger, id).last().unwrap(), "TradeAuthorized");
+    (ledger, handle)
+}
+
+#[tokio::test]
+async fn a_trade_whose_order_is_placed_waits_for_the_end_of_its_job_and_cannot_be_cancelled() {
+    let (ledger, _handle) = authorized("t").await;
+    bar(&ledger, "2026-01-02", "101");
+    quiet(&ledger).await;
+    assert_eq!(story(&ledger, "order_t"), ["JobSubmitted"]);
+    let cancel = || {
+        send(
+            &ledger,
+            "trade",
+            "t",
+            "cancel",
+            json!({"reason": "operator"}),
+        )
+    };
+    assert_eq!(cancel().error.unwrap().code, ErrorCode::WrongState);
+    send(
+        &ledger,
+        "job",
+        "order_t",
+        "abort",
+        json!({"reason": "operator"}),
+    );
+    quiet(&ledger).await;
+    assert_eq!(story(&ledger, "order_t"), ["JobSubmitted", "JobAborted"]);
+    let last: Vec<_> = story(&ledger, "t").split_off(3);
+    assert_eq!(last, ["TradePlaced", "TradeCancelled"]);
+}
+
+#[tokio::test]
+async fn a_job_of_somebody_else_under_the_id_of_an_order_fills_no_trade() {
+    let forged = json!({"kind": "plan", "arguments": json!({"steps": [{"effect":
+        {"kind": "order", "exchange": "mock", "instrument": "ETH", "side": "BUY",
+         "quantity": "2", "price": "1", "at": "2026-01-03"}}]}).to_string()});
+    for early in [true, false] {
+        let (ledger, _handle) = authorized("t").await;
+        let submit = || send(&ledger, "job", "order_t", "submit", forged.clone());
+        if early {
+            ledger.works.store(true, Ordering::Relaxed);
+            assert_eq!(submit().status, Status::Accepted);
+        }
+        bar(&ledger, "2026-01-02", "101");
+        quiet(&ledger).await;
+        if !early {
+            assert_eq!(submit().error.unwrap().code, ErrorCode::AlreadyExists);
+        }
+        let story = story(&ledger, "t");
+        let expected: &[_] = if early {
+            &["TradeCancelled"]
+        } else {
+            &["TradePlaced"]
+        };
+        assert_eq!(story[3..], *expected, "{early}");
+    }
 }
 
 #[tokio::test]

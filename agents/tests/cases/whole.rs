@@ -56,6 +56,7 @@ fn rows(ledger: &Ledger) -> Vec<Row> {
             }
             TradeEvent::TradeHeld(_) => row.end = End::Held,
             TradeEvent::TradeAuthorized(_) => row.end = End::NoNextBar,
+            TradeEvent::TradePlaced(e) => assert_eq!(e.job_id, format!("order_{id}")),
             TradeEvent::TradeCancelled(e) => assert_eq!(e.reason, "no_next_bar"),
             TradeEvent::TradeFilled(e) => {
                 row.end = End::Filled {

@@ -1,5 +1,6 @@
 use serde::Deserialize;
 use serde_json::Value;
+use sovereign_effects::Filled;
 use sovereign_schemas::events::{JobEvent, JobQueue, Verdict};
 use sovereign_schemas::{
     AggregateId, Decimal, ErrorCode, Identifier, Problem, RawText, Text, Timestamp,
@@ -156,6 +157,8 @@ pub struct Ended<T> {
     pub how: How,
     /// What the target said, or what was wrong, JSON.
     pub result: Option<T>,
+    /// The same as numbers, of an order that is done: they are not sealed.
+    pub fill: Option<Filled>,
 }
 
 /// How an effect ended.
@@ -326,6 +329,7 @@ impl<T> JobCommand<T> {
                         index: ended.index,
                         how: ended.how,
                         result: ended.result.map(&mut f).transpose()?,
+                        fill: ended.fill,
                     }),
                 };
                 JobCommand::Step(Step {
@@ -364,6 +368,8 @@ impl<T> JobCommand<T> {
                 {
                     all.push(("data.ended.code", code.as_str()));
                 }
+                let fill = c.ended.as_ref().and_then(|ended| ended.fill.as_ref());
+                all.extend(fill.map(|f| ("data.ended.fill.order_id", f.order_id.as_str())));
                 all
             }
             Self::Resolve(_) | Self::Unblock | Self::Lose(_) | Self::Recorded(_) => vec![],

@@ -3,7 +3,7 @@
 use sovereign_schemas::events::{
     EffectCompensated, EffectEnd, EffectFinished, EffectInDoubt, EffectIntended, EffectResolved,
     EffectStarted, JobAbortRequested, JobAborted, JobCancelled, JobEvent, JobFailed, JobFinished,
-    JobLost, JobRetryScheduled, JobStarted, JobSubmitted, JobUnblocked,
+    JobLost, JobRetryScheduled, JobStarted, JobSubmitted, JobUnblocked, OrderFilled,
 };
 use sovereign_schemas::{AggregateId, Digest, ErrorCode, Problem, Text, Timestamp, Uuid};
 
@@ -343,7 +343,12 @@ impl Next<'_> {
     }
 
     fn ended(&mut self, attempt: u32, ended: Ended<Text>) -> Result<(), Refusal> {
-        let Ended { index, how, result } = ended;
+        let Ended {
+            index,
+            how,
+            result,
+            fill,
+        } = ended;
         let effect = self.job.effects.get(index as usize).copied();
         let Some(effect) = effect.filter(|e| e.status == EffectStatus::Started) else {
             return Err(
@@ -364,6 +369,16 @@ impl Next<'_> {
         match how {
             How::Done => {
                 self.push(finished(EffectEnd::Done, None, result));
+                if let Some(fill) = fill {
+                    self.push(OrderFilled {
+                        index,
+                        order_id: fill.order_id.into(),
+                        price: fill.price,
+                        quantity: fill.quantity,
+                        commission: fill.commission,
+                        filled_at: fill.filled_at,
+                    });
+                }
                 if let Some(undone) = effect.compensates {
                     self.push(EffectCompensated {
                         index: signed(undone),

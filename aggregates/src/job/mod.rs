@@ -336,6 +336,8 @@ impl Job {
                     Verdict::Red => JobStatus::Red,
                 };
             }
+            // the same as EffectFinished, as numbers
+            JobEventRef::OrderFilled(_) => {}
             JobEventRef::JobFailed(_) => self.status = JobStatus::Failed,
             JobEventRef::JobAborted(_) => self.status = JobStatus::Aborted,
             JobEventRef::JobCancelled(_) => self.status = JobStatus::Cancelled,

@@ -79,6 +79,7 @@ fn step(attempt: u32, ended: Option<(u32, How)>, then: Then<Text>) -> JobCommand
             index,
             how,
             result: None,
+            fill: None,
         }),
         then,
     })

@@ -20,10 +20,14 @@ pub enum TradeCommand<T = Text> {
     Authorize(Authorize),
     /// Allow it, or let it wait for a human, as the policy says.
     ApplyPolicy(ApplyPolicy),
+    /// Say that its order goes to an exchange now: from here on it cannot be cancelled.
+    Place(Place),
     /// Report its execution.
     Fill(Fill),
-    /// Give it up.
+    /// Give it up, before its order was placed.
     Cancel(Cancel),
+    /// Give it up after that: its order has ended, and certainly was not executed.
+    Withdraw(Withdraw),
     /// Record the result of the position it opened.
     Conclude(Conclude),
     /// Take these events, which were decided elsewhere. It has no form in JSON.
@@ -98,6 +102,14 @@ pub struct Authorize {
 #[serde(deny_unknown_fields)]
 pub struct ApplyPolicy {}
 
+/// Data of [`TradeCommand::Place`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// The job that carries the order out.
+    pub job_id: AggregateId,
+}
+
 /// Data of [`TradeCommand::Fill`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -122,6 +134,14 @@ pub struct Cancel {
     pub reason: Identifier,
 }
 
+/// Data of [`TradeCommand::Withdraw`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Withdraw {
+    /// Why the order was not executed, as a short code.
+    pub reason: Identifier,
+}
+
 /// Data of [`TradeCommand::Conclude`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,8 +156,7 @@ pub struct Conclude {
 
 impl TradeCommand<RawText> {
     /// The commands by name.
-    pub const NAMES: &'static str =
-        "propose, give_verdict, hold, authorize, apply_policy, fill, cancel, conclude";
+    pub const NAMES: &'static str = "propose, give_verdict, hold, authorize, apply_policy, place, fill, cancel, withdraw, conclude";
 
     pub(crate) fn parse(command: &str, data: Value) -> Result<Self, Problem> {
         Ok(match command {
@@ -146,8 +165,10 @@ impl TradeCommand<RawText> {
             "hold" => Self::Hold(parse::data(data)?),
             "authorize" => Self::Authorize(parse::data(data)?),
             "apply_policy" => Self::ApplyPolicy(parse::data(data)?),
+            "place" => Self::Place(parse::data(data)?),
             "fill" => Self::Fill(parse::data(data)?),
             "cancel" => Self::Cancel(parse::data(data)?),
+            "withdraw" => Self::Withdraw(parse::data(data)?),
             "conclude" => Self::Conclude(parse::data(data)?),
             other => {
                 return Err(
@@ -169,8 +190,10 @@ impl<T> TradeCommand<T> {
             Self::Hold(_) => "hold",
             Self::Authorize(_) => "authorize",
             Self::ApplyPolicy(_) => "apply_policy",
+            Self::Place(_) => "place",
             Self::Fill(_) => "fill",
             Self::Cancel(_) => "cancel",
+            Self::Withdraw(_) => "withdraw",
             Self::Conclude(_) => "conclude",
             Self::Recorded(_) => "recorded",
         }
@@ -201,8 +224,10 @@ impl<T> TradeCommand<T> {
             Self::Hold(c) => TradeCommand::Hold(c),
             Self::Authorize(c) => TradeCommand::Authorize(c),
             Self::ApplyPolicy(c) => TradeCommand::ApplyPolicy(c),
+            Self::Place(c) => TradeCommand::Place(c),
             Self::Fill(c) => TradeCommand::Fill(c),
             Self::Cancel(c) => TradeCommand::Cancel(c),
+            Self::Withdraw(c) => TradeCommand::Withdraw(c),
             Self::Conclude(c) => TradeCommand::Conclude(c),
             Self::Recorded(events) => TradeCommand::Recorded(events),
         })
@@ -228,8 +253,10 @@ impl<T> TradeCommand<T> {
                     .collect()
             }
             Self::ApplyPolicy(_) | Self::Recorded(_) => vec![],
+            Self::Place(c) => vec![("data.job_id", c.job_id.as_str())],
             Self::Fill(c) => vec![("data.order_id", c.order_id.as_str())],
             Self::Cancel(c) => vec![("data.reason", c.reason.as_str())],
+            Self::Withdraw(c) => vec![("data.reason", c.reason.as_str())],
             Self::Conclude(c) => vec![("data.exit_trade_id", c.exit_trade_id.as_str())],
         }
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sovereign_schemas::borrowed::ToBorrowed as _;
 use sovereign_schemas::events::{
     Side, TradeAuthorized, TradeCancelled, TradeConcluded, TradeEvent, TradeEventRef, TradeFilled,
-    TradeHeld, TradeProposed, Verdict, VerdictGiven,
+    TradeHeld, TradePlaced, TradeProposed, Verdict, VerdictGiven,
 };
 use sovereign_schemas::{
     Decimal, DepartmentId, Digest, ErrorCode, EventHeader, EventType, Problem, Text, Timestamp,
@@ -20,7 +20,8 @@ use crate::policy::Action;
 use crate::{Decision, Refusal, approval};
 
 pub use command::{
-    ApplyPolicy, Authorize, Cancel, Conclude, Fill, GiveVerdict, Hold, Propose, TradeCommand,
+    ApplyPolicy, Authorize, Cancel, Conclude, Fill, GiveVerdict, Hold, Place, Propose,
+    TradeCommand, Withdraw,
 };
 
 /// Where a trade stands.
@@ -39,6 +40,8 @@ pub enum TradeStatus {
     Held,
     /// May be executed.
     Authorized,
+    /// Its order is on the way to an exchange.
+    Placed,
     /// Executed.
     Filled,
     /// Given up; ended.
@@ -204,10 +207,25 @@ impl Trade {
                     .into()
                 }
             }
+            TradeCommand::Place(Place { job_id }) => {
+                self.must_be(&[TradeStatus::Authorized])?;
+                TradePlaced {
+                    job_id: job_id.into(),
+                }
+                .into()
+            }
             TradeCommand::Fill(fill) => self.fill(intent, fill)?.into(),
             TradeCommand::Cancel(Cancel { reason }) => {
                 use TradeStatus::{Authorized, Green, Held, Proposed};
+                // an order may have been executed by now: whoever wants it back aborts its job
                 self.must_be(&[Proposed, Green, Held, Authorized])?;
+                TradeCancelled {
+                    reason: reason.into(),
+                }
+                .into()
+            }
+            TradeCommand::Withdraw(Withdraw { reason }) => {
+                self.must_be(&[TradeStatus::Placed])?;
                 TradeCancelled {
                     reason: reason.into(),
                 }
@@ -276,7 +294,7 @@ impl Trade {
     }
 
     fn fill(&self, intent: &Intent, fill: Fill) -> Result<TradeFilled, Refusal> {
-        self.must_be(&[TradeStatus::Authorized])?;
+        self.must_be(&[TradeStatus::Authorized, TradeStatus::Placed])?;
         let Fill {
             order_id,
             price,
@@ -425,6 +443,7 @@ impl Trade {
                 self.approval_id = Some(e.approval_id.as_str().to_owned());
             }
             TradeEventRef::TradeAuthorized(_) => self.status = TradeStatus::Authorized,
+            TradeEventRef::TradePlaced(_) => self.status = TradeStatus::Placed,
             TradeEventRef::TradeFilled(e) => {
                 self.status = TradeStatus::Filled;
                 self.execution = Some(Execution {

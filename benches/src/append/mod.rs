@@ -22,12 +22,10 @@ use sovereign_servers::Wanted;
 use crate::protocol::{Arm, Reading, Report};
 use crate::servers::BenchServers;
 use load::AGGREGATES;
-pub(crate) use load::{Plan, Times};
-pub(crate) use ours::Fixed;
 use ours::Shape;
 
-pub(crate) use load::{Caller, Random, Unit, drive};
-pub(crate) use ours::text;
+pub(crate) use load::{Caller, Plan, Random, Times, Unit, drive};
+pub(crate) use ours::{Fixed, text};
 pub(crate) use uma::{SUBCOMMAND as UMA_SUBCOMMAND, serve as uma_serve};
 
 const UNIT: &str = "events/s";

@@ -237,6 +237,7 @@ fn evolve_trade(trade: &mut Trade, event_type: &str, event: &Fields) -> anyhow::
             TradeStatus::Held
         }
         "TradeAuthorized" => TradeStatus::Authorized,
+        "TradePlaced" => TradeStatus::Placed,
         "TradeFilled" => {
             trade.execution = Some(Execution {
                 price: decimal(event, "price")?,

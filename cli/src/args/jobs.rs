@@ -58,6 +58,13 @@ pub(crate) struct WorkerArgs {
     #[arg(long, default_value_t = 30, value_name = "S",
           value_parser = clap::value_parser!(u16).range(0..=3_600))]
     pub(crate) grace_s: u16,
+    /// Do jobs only, and leave the agents to others.
+    #[arg(long)]
+    pub(crate) jobs_only: bool,
+    /// A name for the agents' group that stays when it is started again; one of its own if not
+    /// given.
+    #[arg(long, hide = true, value_name = "NAME")]
+    pub(crate) member: Option<String>,
     /// Stop when this process is not the parent any more.
     #[arg(long, hide = true)]
     pub(crate) parent: Option<i32>,

@@ -170,8 +170,9 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Workers to start beside the engine, as processes of their own that are started again when
-    /// they die; 1 if no number is given, none without the option.
-    #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = "1",
+    /// they die. They run the agents and do the jobs; with 0 the engine runs the agents itself, and
+    /// jobs wait for a `sovereign worker`.
+    #[arg(long, value_name = "N", default_value_t = 1, env = "SOVEREIGN_WORKERS",
           value_parser = clap::value_parser!(u8).range(0..=32))]
     pub(crate) workers: u8,
     /// Stay in the foreground and log to stderr.

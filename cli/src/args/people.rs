@@ -85,7 +85,7 @@ pub(crate) enum PolicyCommand {
 
 fn role(text: &str) -> Result<sovereign_console::Role, String> {
     text.parse()
-        .map_err(|_| "expected viewer, operator, approver, auditor or admin".to_owned())
+        .map_err(|_| "expected viewer, operator, approver, auditor, admin or agent".to_owned())
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -94,12 +94,15 @@ pub(crate) enum TokensCommand {
     Create {
         /// How people call it.
         name: String,
-        /// viewer, operator, approver, auditor or admin; docs/API.md says what each may.
+        /// viewer, operator, approver, auditor, admin or agent; docs/API.md says what each may.
         #[arg(long, value_parser = role, value_name = "ROLE")]
         role: sovereign_console::Role,
         /// In whose name its bearer acts; the name of the token if not given.
         #[arg(long)]
         actor: Option<String>,
+        /// An agent as which its bearer acts, for the role agent; may be given several times.
+        #[arg(long = "agent", value_name = "ID", conflicts_with = "actor")]
+        agents: Vec<String>,
         /// Days until it ends, 1 to 3,660.
         #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3_660))]
         days: u32,

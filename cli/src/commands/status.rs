@@ -41,7 +41,7 @@ fn brief(units: &Value) -> String {
     let (lanes, mut rest): (Vec<&str>, Vec<&str>) = names
         .into_iter()
         .partition(|name| name.starts_with("agents-"));
-    let lanes = format!("{} lanes of agents", lanes.len());
+    let lanes = format!("{} lanes of programs", lanes.len());
     rest.push(&lanes);
     rest.join(", ")
 }
@@ -149,8 +149,8 @@ mod tests {
     #[test]
     fn lanes_are_counted() {
         let units = serde_json::json!(["agents-00", "agents-07", "relay", "view-trades"]);
-        assert_eq!(brief(&units), "relay, view-trades, 2 lanes of agents");
-        assert_eq!(brief(&serde_json::Value::Null), "0 lanes of agents");
+        assert_eq!(brief(&units), "relay, view-trades, 2 lanes of programs");
+        assert_eq!(brief(&serde_json::Value::Null), "0 lanes of programs");
     }
 
     #[test]

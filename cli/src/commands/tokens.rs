@@ -16,10 +16,11 @@ pub(crate) async fn run(location: &Location, output: Output, command: TokensComm
             name,
             role,
             actor,
+            agents,
             days,
         } => {
             let wanted = json!({ "name": name, "role": role.to_string(), "actor": actor,
-                "expires_in_s": u64::from(days) * 24 * 3_600 });
+                "agents": agents, "expires_in_s": u64::from(days) * 24 * 3_600 });
             let made = client.post(PATH, &wanted).await?;
             if output.json {
                 return output.object(&made);
@@ -27,7 +28,7 @@ pub(crate) async fn run(location: &Location, output: Output, command: TokensComm
             output.hint(format!(
                 "token {} acts as {} with role {} until {}; it is shown this once:",
                 text(&made["name"]),
-                text(&made["actor"]),
+                acts_as(&made),
                 text(&made["role"]),
                 text(&made["expires_at"])
             ));
@@ -42,6 +43,16 @@ pub(crate) async fn run(location: &Location, output: Output, command: TokensComm
             output.line(format!("token {name} is revoked"))
         }
     }
+}
+
+/// In whose name a token acts: its agents, or its actor.
+fn acts_as(token: &Value) -> String {
+    let agents = token["agents"].as_array().into_iter().flatten();
+    let agents: Vec<&str> = agents.filter_map(Value::as_str).collect();
+    if agents.is_empty() {
+        return text(&token["actor"]);
+    }
+    agents.join(", ")
 }
 
 pub(super) fn text(value: &Value) -> String {
@@ -70,7 +81,14 @@ async fn list(client: &Client, output: Output, all: bool) -> Result<()> {
             output.object(token)?;
             continue;
         }
-        table.row(["name", "role", "actor", "state", "expires_at"].map(|name| text(&token[name])));
+        let shown = |name: &str| text(&token[name]);
+        table.row([
+            shown("name"),
+            shown("role"),
+            acts_as(token),
+            shown("state"),
+            shown("expires_at"),
+        ]);
     }
     if output.json {
         Ok(())

@@ -82,8 +82,11 @@ fn number(value: &Value) -> u64 {
 /// Views and topics have caught up, so that the report is of one moment.
 fn settled(status: &Value) -> bool {
     let head = status["head"].as_u64();
+    // an end of the task may have been the last word of a worker, and not of the agents
+    let answered = status["task"]["pending"] == 0 && status["task"]["orders"] == 0;
     let at_head = |value: &Value| value["position"].as_u64() == head;
-    at_head(&status["relay"])
+    answered
+        && at_head(&status["relay"])
         && at_head(&status["agents"])
         && status["projections"]
             .as_object()

@@ -17,6 +17,7 @@ use crate::args::WorkerArgs;
 use crate::config;
 use crate::engine;
 use crate::engine::gateway::Door;
+use crate::engine::lanes::Agents;
 use crate::failure::{Failure, Result, file, internal};
 use crate::location::{EngineState, Location};
 use crate::output::Output;
@@ -44,6 +45,14 @@ pub(crate) async fn run(location: &Location, output: Output, args: WorkerArgs) -
 
     let stop = CancellationToken::new();
     signals(stop.clone())?;
+    let name = name()?;
+    let agents = match args.jobs_only {
+        true => None,
+        false => {
+            let member = args.member.as_deref().unwrap_or(name.as_str());
+            Some(Agents::start(location, &state, member, &ledger, door.clone()).await?)
+        }
+    };
     let follower = tokio::spawn(follow(
         Followed {
             location: location.clone(),
@@ -55,14 +64,20 @@ pub(crate) async fn run(location: &Location, output: Output, args: WorkerArgs) -
         },
         stop.clone(),
     ));
-    let mut options = WorkerOptions::new(name()?);
+    let mut options = WorkerOptions::new(name);
     options.queues = args.queues.iter().map(|q| q.number()).collect();
     options.slots = usize::from(args.slots);
     options.lease = Duration::from_millis(u64::from(args.lease_ms));
     output.hint(format!("worker {} works", options.name));
     let grace = Duration::from_secs(u64::from(args.grace_s));
     let worker = Worker::new(options, door, queue, Arc::new(sinks), reach);
-    worker.run(stop, grace).await;
+    let leave = async {
+        stop.cancelled().await;
+        if let Some(agents) = &agents {
+            agents.stop().await;
+        }
+    };
+    tokio::join!(worker.run(stop.clone(), grace), leave);
     let moved = follower.is_finished();
     follower.abort();
     ledger.close().await;

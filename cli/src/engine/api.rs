@@ -44,6 +44,7 @@ impl EventSource for Events {
             department: filter.department,
             aggregate_type: filter.aggregate_type,
             aggregate_id: filter.aggregate_id.clone(),
+            around_agent: None,
         };
         let found = self.reader.read_filtered(after, limit, &filter).await;
         found.map_err(|e| e.problem())

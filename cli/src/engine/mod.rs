@@ -1,10 +1,12 @@
 //! The engine: every room put together, started in order, stopped in the opposite one.
 
+mod acting;
 mod api;
 mod approvals;
 pub(crate) mod gateway;
 mod health;
 pub(crate) mod jobs;
+pub(crate) mod lanes;
 mod letters;
 mod market;
 mod parts;

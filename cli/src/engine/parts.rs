@@ -13,6 +13,7 @@ use sovereign_servers::Servers;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::lanes::Lanes;
 use super::letters::Letters;
 use super::market::SharedMarket;
 use crate::location::{EngineState, Location};
@@ -29,6 +30,8 @@ pub(crate) struct Parts {
     pub(super) view_rows: ViewsReader,
     pub(super) relay: RwLock<Option<RelayHandle>>,
     pub(super) agents: OnceLock<RunnerHandle>,
+    /// The agents' lanes, where this engine has no workers.
+    pub(super) lanes: OnceLock<Lanes>,
     pub(super) programs: OnceLock<Programs>,
     pub(super) letters: OnceLock<Letters>,
     pub(super) commands: OnceLock<CommandsHandle>,
@@ -110,6 +113,9 @@ impl Engine {
             relay.stop().await;
         }
         parts.views.stop().await;
+        if let Some(lanes) = parts.lanes.get() {
+            lanes.leave().await;
+        }
         if let Some(work) = parts.work.get() {
             work.leave().await;
         }

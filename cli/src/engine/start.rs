@@ -27,11 +27,13 @@ use sovereign_schemas::{Departments, ErrorCode, Problem, Timestamp};
 use sovereign_servers::{DataFolder, Options, Servers, Wanted};
 use tokio::sync::watch;
 
+use super::acting::Acting;
 use super::api::{Events, TokenFile, Views};
 use super::approvals::Approvals;
 use super::gateway::Door;
 use super::health::PROGRAMS;
 use super::jobs::Jobs;
+use super::lanes::{self, Lanes};
 use super::letters::Letters;
 use super::market::SharedMarket;
 use super::parts::{Engine, Parts, RelayStart};
@@ -264,6 +266,7 @@ async fn assemble(
         views,
         relay: RwLock::new(None),
         agents: OnceLock::new(),
+        lanes: OnceLock::new(),
         programs: OnceLock::new(),
         letters: OnceLock::new(),
         commands: OnceLock::new(),
@@ -276,9 +279,10 @@ async fn assemble(
     });
 
     reporter.step("opening the API");
+    let api_reader =
+        LedgerReader::connect(&addresses.api_database, API_READERS_MAX).map_err(|e| e.problem())?;
     let events = Arc::new(Events {
-        reader: LedgerReader::connect(&addresses.api_database, API_READERS_MAX)
-            .map_err(|e| e.problem())?,
+        reader: api_reader.clone(),
         ledger: ledger.clone(),
         describer,
     });
@@ -295,6 +299,7 @@ async fn assemble(
             events: events.clone(),
             views: rows.clone(),
         }),
+        agents: Arc::new(Acting::new(door.clone(), api_reader)),
         jobs: Arc::new(Jobs::new(door.clone(), queue.clone(), departments.clone())),
         events,
         rows,
@@ -326,6 +331,11 @@ async fn assemble(
     let group = work::group(ledger_id);
     let options = WorkOptions::new(kafka.clone(), group, &engine_id, work::units());
     let group = WorkGroup::join(options).await.map_err(|e| e.problem())?;
+    let lanes = match args.workers {
+        0 => Some(Lanes::join(kafka.clone(), ledger_id, &engine_id).await?),
+        // they run the agents
+        _ => None,
+    };
     let (duties, feeds) = work::follow(&group, parts.views.clone());
     let feeder = Feeder::new(queue, door.clone(), work::orchestrator());
     // set once
@@ -373,7 +383,7 @@ async fn assemble(
     );
     let agents = Runner::start(
         RunnerOptions {
-            duties,
+            duties: lanes::duties(lanes.as_ref(), Some(duties)),
             ..RunnerOptions::default()
         },
         Box::new(ledger.tail()),
@@ -402,6 +412,9 @@ async fn assemble(
     // each was empty: nobody else sets them
     let _ = (parts.agents.set(agents), parts.state.set(state.clone()));
     let _ = parts.programs.set(programs);
+    if let Some(lanes) = lanes {
+        let _ = parts.lanes.set(lanes);
+    }
     let _ = parts.letters.set(letters);
     let _ = parts.commands.set(commands);
     let _ = parts.work.set(group);

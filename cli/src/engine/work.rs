@@ -1,4 +1,5 @@
-//! What several engines divide among them, and how this one learns its part.
+//! What several engines divide among them, and how this one learns its part. The lanes are those of
+//! programs here; those of the built-in agents are divided in a group of their own (`lanes`).
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,7 +21,8 @@ const JOBS: &str = "jobs";
 /// Ending overdue approvals.
 const EXPIRY: &str = "expiry";
 
-fn lane(lane: usize) -> String {
+/// The name of a lane, as a piece of work.
+pub(super) fn lane(lane: usize) -> String {
     format!("agents-{lane:02}")
 }
 
@@ -42,7 +44,8 @@ pub(super) fn units() -> Vec<String> {
     all
 }
 
-fn duties(units: &BTreeSet<String>) -> Duties {
+/// What of the agents' work is in these units.
+pub(super) fn duties(units: &BTreeSet<String>) -> Duties {
     Duties {
         lanes: (0..LANES).filter(|l| units.contains(&lane(*l))).collect(),
         expiry: units.contains(EXPIRY),

@@ -26,7 +26,7 @@ impl Workers {
     pub(super) fn start(location: &Location, count: u8) -> Self {
         let stop = CancellationToken::new();
         let tasks = (0..count)
-            .map(|_| tokio::spawn(keep(location.clone(), stop.clone())))
+            .map(|number| tokio::spawn(keep(location.clone(), number, stop.clone())))
             .collect();
         Self { stop, tasks }
     }
@@ -40,9 +40,9 @@ impl Workers {
     }
 }
 
-async fn keep(location: Location, stop: CancellationToken) {
+async fn keep(location: Location, number: u8, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        match spawn(&location) {
+        match spawn(&location, number) {
             Ok(mut child) => {
                 tokio::select! {
                     ended = child.wait() => tracing::warn!(?ended, "worker ended"),
@@ -58,17 +58,21 @@ async fn keep(location: Location, stop: CancellationToken) {
     }
 }
 
-fn spawn(location: &Location) -> std::io::Result<Child> {
+fn spawn(location: &Location, number: u8) -> std::io::Result<Child> {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(location.path("logs").join("worker.log"))?;
-    Command::new(std::env::current_exe()?)
-        .arg("worker")
-        .arg("--data")
-        .arg(&location.folder)
-        .arg("--parent")
-        .arg(std::process::id().to_string())
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("worker").arg("--data").arg(&location.folder);
+    command.arg("--parent").arg(std::process::id().to_string());
+    if let Ok(Some(state)) = location.state() {
+        // it goes on with its lanes when it is started again
+        command
+            .arg("--member")
+            .arg(format!("{}-{number}", state.engine));
+    }
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

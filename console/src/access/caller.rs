@@ -4,7 +4,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sovereign_schemas::{Digest, ErrorCode, Identifier, Problem, Timestamp, Uuid};
 
-use super::{Role, cookie_of, csrf_matches};
+use super::{Role, TokenRecord, cookie_of, csrf_matches};
 use crate::http::auth::bearer;
 use crate::http::problem::HttpProblem;
 use crate::http::state::Shared;
@@ -19,6 +19,8 @@ pub(crate) struct Caller {
     /// In whose name commands are sent; none for the owner of the data folder, who may name
     /// anybody.
     pub(crate) actor: Option<Identifier>,
+    /// The agents that it may act as; others than a token of that role have none.
+    pub(crate) agents: Vec<Identifier>,
     /// Which token; none for the one of the data folder.
     pub(crate) token: Option<Uuid>,
     /// Which session, for a browser.
@@ -31,9 +33,36 @@ impl Caller {
         Self {
             role: Role::Admin,
             actor: None,
+            agents: Vec::new(),
             token: None,
             session: None,
         }
+    }
+
+    fn of(token: &TokenRecord) -> Self {
+        Self {
+            role: token.role,
+            actor: Some(token.actor.clone()),
+            agents: token.agents.clone(),
+            token: Some(token.id),
+            session: None,
+        }
+    }
+
+    /// The agent with this id, as whom the caller may act.
+    ///
+    /// # Errors
+    /// `forbidden` if the token is not one of this agent's.
+    pub(crate) fn acts_as(&self, id: &str) -> Result<ActsAs, Problem> {
+        let own = self.agents.iter().find(|agent| agent.as_str() == id);
+        own.cloned().map(ActsAs).ok_or_else(|| {
+            let own: Vec<&str> = self.agents.iter().map(|agent| agent.as_str()).collect();
+            Problem::new(ErrorCode::Forbidden, "the token is another agent's")
+                .field("id")
+                .found(id)
+                .expected(own.join(", "))
+                .remedy("use the path of an agent that the token names, or a token of this agent")
+        })
     }
 
     /// Whether what lets the caller in still holds: tokens and sessions end while streams go on.
@@ -64,6 +93,16 @@ impl Caller {
                 .expected(format!("at most {} requests a second", rate.per_second))
                 .retry_after_ms(wait_ms)
         })
+    }
+}
+
+/// An agent as whom somebody may act: made by [`Caller::acts_as`] only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ActsAs(Identifier);
+
+impl ActsAs {
+    pub(crate) const fn agent(&self) -> &Identifier {
+        &self.0
     }
 }
 
@@ -101,12 +140,7 @@ fn who(shared: &Shared, method: &Method, headers: &HeaderMap) -> Result<Caller, 
             let token = known.ok_or_else(|| {
                 HttpProblem::unauthenticated_because("the session's token has ended")
             })?;
-            Caller {
-                role: token.role,
-                actor: Some(token.actor.clone()),
-                token: Some(token.id),
-                session: None,
-            }
+            Caller::of(&token)
         }
     };
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
@@ -130,10 +164,5 @@ pub(crate) fn with_token(shared: &Shared, offered: &[u8]) -> Result<Caller, Http
     }
     let found = shared.services.tokens.find(offered, Timestamp::now());
     let token = found.map_err(HttpProblem::unauthenticated_because)?;
-    Ok(Caller {
-        role: token.role,
-        actor: Some(token.actor.clone()),
-        token: Some(token.id),
-        session: None,
-    })
+    Ok(Caller::of(&token))
 }

@@ -23,7 +23,9 @@ pub(crate) mod needs {
             }
         )*};
     }
-    needs!(Read, Audit, Command, Decide, Operate, Administer, Enrol);
+    needs!(
+        Read, Audit, Command, Decide, Operate, Act, Administer, Enrol
+    );
 }
 
 /// Shows that the caller has the right `R`: it can only be made from a request of somebody who

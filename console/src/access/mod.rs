@@ -10,7 +10,7 @@ mod role;
 mod sessions;
 mod tokens;
 
-pub(crate) use caller::{Caller, identify};
+pub(crate) use caller::{ActsAs, Caller, identify};
 pub(crate) use ceremonies::Ceremonies;
 pub(crate) use may::{Checks, May, Need, needs};
 pub(crate) use role::Right;

@@ -17,8 +17,10 @@ pub enum Role {
     Approver,
     /// Looks, reads sealed texts, asks for digests of the live state.
     Auditor,
-    /// Everything, tokens and shutdown included.
+    /// Everything, tokens and shutdown included, but to act as an agent.
     Admin,
+    /// Acts as the agents that its token names, and is told what became of what they asked for.
+    Agent,
     /// Enrols one passkey, by an invitation; no token that somebody makes has it.
     Invited,
 }
@@ -38,6 +40,8 @@ pub(crate) enum Right {
     Decide,
     /// Start tasks, rebuild views.
     Operate,
+    /// Act as the agents of the token. No role of people has it, not even that of admins.
+    Act,
     /// Issue and revoke tokens, invite approvers, stop the engine.
     Administer,
     /// Enrol a passkey for the person whom an invitation names. No role of a token has it: a token
@@ -46,13 +50,14 @@ pub(crate) enum Right {
 }
 
 impl Role {
-    /// All that a token can be made with, from the least.
+    /// All that a token can be made with: people from the least, then agents.
     pub const ALL: &'static [Self] = &[
         Self::Viewer,
         Self::Operator,
         Self::Approver,
         Self::Auditor,
         Self::Admin,
+        Self::Agent,
     ];
 
     /// As written in tokens and on the command line.
@@ -64,16 +69,18 @@ impl Role {
             Self::Approver => "approver",
             Self::Auditor => "auditor",
             Self::Admin => "admin",
+            Self::Agent => "agent",
             Self::Invited => "invited",
         }
     }
 
     pub(crate) const fn may(self, right: Right) -> bool {
         match right {
-            Right::Read => !matches!(self, Self::Invited),
+            Right::Read => !matches!(self, Self::Agent | Self::Invited),
             Right::ReadTexts | Right::Audit => matches!(self, Self::Auditor | Self::Admin),
             Right::Command | Right::Operate => matches!(self, Self::Operator | Self::Admin),
             Right::Decide => matches!(self, Self::Approver | Self::Admin),
+            Right::Act => matches!(self, Self::Agent),
             Right::Administer => matches!(self, Self::Admin),
             Right::Enrol => matches!(self, Self::Invited),
         }
@@ -95,7 +102,7 @@ impl FromStr for Role {
             Problem::new(ErrorCode::WrongType, "no such role")
                 .field("role")
                 .found(text)
-                .expected("viewer, operator, approver, auditor or admin")
+                .expected("viewer, operator, approver, auditor, admin or agent")
         })
     }
 }
@@ -109,6 +116,7 @@ impl Right {
         Self::Command,
         Self::Decide,
         Self::Operate,
+        Self::Act,
         Self::Administer,
         Self::Enrol,
     ];
@@ -122,6 +130,7 @@ impl Right {
             Self::Command => "command",
             Self::Decide => "decide",
             Self::Operate => "operate",
+            Self::Act => "act",
             Self::Administer => "administer",
             Self::Enrol => "enrol",
         }
@@ -162,17 +171,24 @@ mod tests {
     }
 
     #[test]
-    fn only_admins_have_all_rights_and_everybody_may_look() {
+    fn only_admins_have_all_rights_of_people_and_every_person_may_look() {
+        let of = |role: Role| {
+            let all = Right::ALL.iter().copied();
+            all.filter(|right| role.may(*right)).collect::<Vec<_>>()
+        };
         for role in Role::ALL {
-            assert!(role.may(Right::Read));
             assert_eq!(role.as_str().parse::<Role>(), Ok(*role));
-            let of_tokens = Right::ALL.iter().filter(|right| **right != Right::Enrol);
-            let all = of_tokens.clone().all(|right| role.may(*right));
-            assert_eq!(all, *role == Role::Admin, "{role}");
             assert!(!role.may(Right::Enrol), "{role}");
+            if *role == Role::Agent {
+                continue;
+            }
+            assert!(role.may(Right::Read));
+            assert!(!role.may(Right::Act), "{role}");
+            let all = of(*role).len() == Right::ALL.len() - 2;
+            assert_eq!(all, *role == Role::Admin, "{role}");
         }
-        let rights = Right::ALL.iter().filter(|right| Role::Invited.may(**right));
-        assert_eq!(rights.collect::<Vec<_>>(), [&Right::Enrol]);
+        assert_eq!(of(Role::Agent), [Right::Act]);
+        assert_eq!(of(Role::Invited), [Right::Enrol]);
         assert!("root".parse::<Role>().is_err());
         assert!("invited".parse::<Role>().is_err(), "no token has it");
     }

@@ -30,6 +30,9 @@ pub struct TokenRecord {
     pub role: Role,
     /// In whose name its bearer acts.
     pub actor: Identifier,
+    /// As which agents, for the role of agents; none for others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<Identifier>,
     /// Since when.
     pub created_at: Timestamp,
     /// Until when.
@@ -79,6 +82,7 @@ pub(crate) struct IssueToken {
     pub(crate) name: Identifier,
     pub(crate) role: Role,
     pub(crate) actor: Identifier,
+    pub(crate) agents: Vec<Identifier>,
     pub(crate) expires_at: Timestamp,
 }
 
@@ -193,6 +197,7 @@ impl TokenBook {
             name: wanted.name,
             role: wanted.role,
             actor: wanted.actor,
+            agents: wanted.agents,
             created_at: now,
             expires_at: wanted.expires_at,
             revoked_at: None,
@@ -313,6 +318,7 @@ mod tests {
             name: name.parse().unwrap(),
             role: Role::Viewer,
             actor: name.parse().unwrap(),
+            agents: Vec::new(),
             expires_at: Timestamp(until),
         }
     }

@@ -1,5 +1,6 @@
 //! The table of routes, from which the router, the OpenAPI document and the tests are made.
 
+mod acting;
 mod document;
 mod endpoint;
 mod schemas;

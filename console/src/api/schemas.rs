@@ -44,6 +44,13 @@ pub(super) fn foreign() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Problem", problem().into()),
         ("Outcome", outcome().into()),
         ("Command", command().into()),
+        ("Thought", thought().into()),
+        ("Move", transition().into()),
+        ("Bar", bar().into()),
+        ("Work", work().into()),
+        ("Intent", intent().into()),
+        ("Cancellation", cancellation().into()),
+        ("Proposed", proposed().into()),
         ("Task", task().into()),
         ("NewJob", new_job().into()),
         ("Event", event().into()),
@@ -99,6 +106,108 @@ fn new_job() -> ObjectBuilder {
         .property("department", text())
         .required("kind")
         .required("arguments")
+}
+
+/// Ids and codes: `sovereign_schemas::Identifier`.
+fn identifier() -> ObjectBuilder {
+    text()
+        .min_length(Some(1))
+        .max_length(Some(64))
+        .pattern(Some(r"^[A-Za-z0-9._:/@+\-]+$"))
+}
+
+/// `sovereign_schemas::Decimal`.
+fn amount() -> ObjectBuilder {
+    text()
+        .pattern(Some(r"^-?[0-9]{1,19}(\.[0-9]{1,9})?$"))
+        .description(Some("An exact number, as a string."))
+}
+
+fn moment() -> ObjectBuilder {
+    text().description(Some("RFC 3339, or a day such as 2026-02-04."))
+}
+
+/// An object of these fields and no others; the first ones are required.
+fn fields(
+    required: Vec<(&'static str, ObjectBuilder)>,
+    more: Vec<(&'static str, ObjectBuilder)>,
+) -> ObjectBuilder {
+    let object = required.into_iter().fold(object(), |object, (name, kind)| {
+        object.property(name, kind).required(name)
+    });
+    let put = |object: ObjectBuilder, (name, kind)| object.property(name, kind);
+    let object = more.into_iter().fold(object, put);
+    object.additional_properties(Some(AdditionalProperties::FreeForm(false)))
+}
+
+fn thought() -> ObjectBuilder {
+    let words = text().description(Some("In words; scrubbed and sealed."));
+    fields(vec![("text", words)], vec![])
+}
+
+fn transition() -> ObjectBuilder {
+    let states = [
+        "IDLE",
+        "SCANNING",
+        "ANALYZING",
+        "VERIFYING",
+        "EXECUTING",
+        "SAFE_MODE",
+        "FROZEN",
+    ];
+    let to = text().enum_values(Some(states));
+    fields(vec![("to", to), ("reason", identifier())], vec![])
+}
+
+fn bar() -> ObjectBuilder {
+    let prices = ["open", "high", "low", "close", "volume"].map(|name| (name, amount()));
+    let mut required = vec![("instrument", identifier()), ("opened_at", moment())];
+    required.extend(prices);
+    let seconds = number().minimum(Some(1)).maximum(Some(i32::MAX));
+    fields(required, vec![("interval_s", seconds)])
+}
+
+fn work() -> ObjectBuilder {
+    let digest = text().pattern(Some("^[0-9a-f]{64}$"));
+    let items = number().minimum(Some(1)).maximum(Some(i64::MAX));
+    let digest = digest.description(Some("SHA-256 of its input."));
+    let required = vec![
+        ("task", identifier()),
+        ("input_digest", digest),
+        ("items", items),
+    ];
+    fields(required, vec![])
+}
+
+fn intent() -> ObjectBuilder {
+    let side = text().enum_values(Some(["BUY", "SELL"]));
+    let why = text().description(Some("Why, in words; scrubbed and sealed."));
+    let required = vec![
+        ("instrument", identifier()),
+        ("side", side),
+        ("quantity", amount()),
+        ("price", amount()),
+        ("decided_on", moment()),
+        ("rationale", why),
+    ];
+    let id = || identifier().max_length(Some(128));
+    let trade = id().description(Some("How it is called; made up if not given."));
+    let more = vec![
+        ("trade_id", trade),
+        ("agent_id", id().description(Some("That of the path."))),
+        ("amount", amount()),
+        ("currency", identifier()),
+        ("closes", id()),
+    ];
+    fields(required, more)
+}
+
+fn cancellation() -> ObjectBuilder {
+    fields(vec![("reason", identifier())], vec![])
+}
+
+fn proposed() -> ObjectBuilder {
+    outcome().property("trade_id", text()).required("trade_id")
 }
 
 fn outcome() -> ObjectBuilder {

@@ -1,15 +1,16 @@
 use axum::http::StatusCode;
 
+use super::acting;
 use super::endpoint::Verb::{Delete, Get, Post};
 use super::endpoint::{Endpoint, Kind, Parameter, Place, guarded, open};
 use crate::routes::{
     commands, digest, health, metrics, openapi, shutdown, status, tasks, v1, views,
 };
 
-const JSON: &str = "application/json";
-const NDJSON: &str = "application/x-ndjson";
+pub(super) const JSON: &str = "application/json";
+pub(super) const NDJSON: &str = "application/x-ndjson";
 
-const fn path(name: &'static str, about: &'static str) -> Parameter {
+pub(super) const fn path(name: &'static str, about: &'static str) -> Parameter {
     Parameter {
         place: Place::Path,
         name,
@@ -18,7 +19,7 @@ const fn path(name: &'static str, about: &'static str) -> Parameter {
     }
 }
 
-const fn query(name: &'static str, kind: Kind, about: &'static str) -> Parameter {
+pub(super) const fn query(name: &'static str, kind: Kind, about: &'static str) -> Parameter {
     Parameter {
         place: Place::Query,
         name,
@@ -27,14 +28,14 @@ const fn query(name: &'static str, kind: Kind, about: &'static str) -> Parameter
     }
 }
 
-const IDEMPOTENCY_KEY: Parameter = Parameter {
+pub(super) const IDEMPOTENCY_KEY: Parameter = Parameter {
     place: Place::Header,
     name: "Idempotency-Key",
     kind: Kind::Form("^[!-~]([ -~]{0,198}[!-~])?$"),
     about: "Takes effect once for each actor: a repeat gets the first outcome. 1 to 200 visible \
             ASCII characters.",
 };
-const LAST_EVENT_ID: Parameter = Parameter {
+pub(super) const LAST_EVENT_ID: Parameter = Parameter {
     place: Place::Header,
     name: "Last-Event-ID",
     kind: Kind::Number(0, POSITION_MAX),
@@ -55,7 +56,7 @@ const SEALED: Parameter = query(
     Kind::Flag,
     "Leave texts sealed, also for a role that may read them.",
 );
-const AFTER: Parameter = query(
+pub(super) const AFTER: Parameter = query(
     "after",
     Kind::Number(0, POSITION_MAX),
     "Events behind this position.",
@@ -71,11 +72,12 @@ const ROWS_LIMIT: Parameter = query(
     "Rows of one page; 100 if not given.",
 );
 /// Positions are signed 64-bit numbers in the database.
-const POSITION_MAX: u64 = i64::MAX as u64;
+pub(super) const POSITION_MAX: u64 = i64::MAX as u64;
 
 /// All routes but those of the schema registry, which has a document of its own: Confluent's.
 pub(crate) fn table() -> Vec<Endpoint> {
     let mut all = operations();
+    all.extend(acting::routes());
     all.extend(events());
     all.extend(approvals());
     all.extend(passkeys());

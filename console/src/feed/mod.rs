@@ -9,7 +9,7 @@ use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 
-use crate::access::Caller;
+use crate::access::{ActsAs, Caller};
 use crate::http::cut::Cut;
 use crate::http::problem::HttpProblem;
 use crate::http::state::Shared;
@@ -51,12 +51,54 @@ pub(crate) enum Item {
     End(Box<Problem>, Position),
 }
 
+/// Which events somebody asked for.
+#[derive(Debug, Clone)]
+pub(crate) enum Which {
+    /// Those that pass a filter.
+    Passing(EventFilter),
+    /// Those that tell an agent what became of what it asked for.
+    Decisions(ActsAs),
+}
+
+impl Which {
+    /// As [`crate::EventSource::page`].
+    pub(crate) async fn page(
+        &self,
+        shared: &Shared,
+        after: Position,
+        limit: usize,
+    ) -> Result<(Vec<RecordedEvent>, Position), Problem> {
+        let services = &shared.services;
+        match self {
+            Self::Passing(filter) => services.events.page(after, limit, filter).await,
+            Self::Decisions(acts) => services.agents.decisions(acts.agent(), after, limit).await,
+        }
+    }
+
+    async fn of(
+        &self,
+        shared: &Shared,
+        mut events: Vec<Arc<RecordedEvent>>,
+    ) -> Result<Vec<Arc<RecordedEvent>>, Problem> {
+        match self {
+            Self::Passing(filter) => {
+                events.retain(|event| filter.passes(event));
+                Ok(events)
+            }
+            Self::Decisions(acts) => {
+                let agents = &shared.services.agents;
+                agents.of_interest(acts.agent(), events).await
+            }
+        }
+    }
+}
+
 /// What somebody asked for.
 #[derive(Debug)]
 pub(crate) struct Wanted {
     pub(crate) caller: Caller,
     pub(crate) after: Position,
-    pub(crate) filter: EventFilter,
+    pub(crate) which: Which,
     pub(crate) texts: Texts,
 }
 
@@ -159,7 +201,7 @@ impl Feed {
                 found = self.tail.next(self.after, EVENTS_MAX, wait) => found,
             };
             let handed = match found {
-                Ok(events) => self.hand_over(&events).await,
+                Ok(events) => self.hand_over(events).await,
                 Err(error) => return Ended::Because(of_log(&error)),
             };
             if let Err(ended) = handed {
@@ -183,19 +225,17 @@ impl Feed {
         }
     }
 
-    async fn hand_over(&mut self, events: &[Arc<RecordedEvent>]) -> Result<(), Ended> {
+    async fn hand_over(&mut self, events: Vec<Arc<RecordedEvent>>) -> Result<(), Ended> {
         let (mut chunk, mut bytes) = (Vec::new(), 0);
-        let mut seen = self.after;
-        for event in events {
-            seen = event.position();
-            if !self.wanted.filter.passes(event) {
-                continue;
-            }
+        let looked = events.last().map_or(self.after, |event| event.position());
+        let wanted = self.wanted.which.of(&self.shared, events).await;
+        for event in wanted.map_err(Ended::Because)? {
+            let seen = event.position();
             let described = self
                 .shared
                 .services
                 .events
-                .describe(event, self.wanted.texts);
+                .describe(&event, self.wanted.texts);
             let json = described.await.to_string();
             bytes += json.len();
             chunk.push(Sent {
@@ -210,7 +250,7 @@ impl Feed {
         if !chunk.is_empty() {
             self.send_events(chunk, bytes).await?;
         }
-        self.after = seen;
+        self.after = looked;
         Ok(())
     }
 

@@ -27,6 +27,8 @@ const RIGHTS: &[(Role, &[&str])] = &[
             "administer",
         ],
     ),
+    // nobody else acts as an agent, and an agent does nothing else
+    (Role::Agent, &["act"]),
     // by an invitation only
     (Role::Invited, &["enrol"]),
 ];
@@ -39,7 +41,9 @@ pub(crate) async fn routes(running: &Running) -> Vec<(Method, String, Option<Str
     for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
             let method: Method = method.to_uppercase().parse().unwrap();
-            let path = path.replace("{id}", "nothing").replace("{name}", "nothing");
+            let path = ["{id}", "{name}", "{trade}", "{task}"]
+                .iter()
+                .fold(path.clone(), |path, name| path.replace(name, "nothing"));
             let right = operation["x-sovereign-right"].as_str().map(str::to_owned);
             all.push((method, path, right));
         }
@@ -71,6 +75,7 @@ async fn every_role_gets_as_far_as_its_rights_at_every_route() {
     for (role, rights) in RIGHTS {
         let token = match role {
             Role::Invited => running.invite("nina").await,
+            Role::Agent => running.agent("agents", &["nothing"]).await,
             role => running.token(*role, role.as_str()).await,
         };
         for (method, path, right) in &routes {

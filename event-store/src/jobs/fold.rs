@@ -143,6 +143,7 @@ fn moved(event: &JobEvent) -> Option<(JobStatus, Option<Claimable>)> {
         | JobEvent::JobAbortRequested(_)
         | JobEvent::EffectIntended(_)
         | JobEvent::EffectFinished(_)
+        | JobEvent::OrderFilled(_)
         | JobEvent::EffectCompensated(_) => return None,
     })
 }

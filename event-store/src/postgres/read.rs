@@ -75,7 +75,9 @@ pub(super) async fn filtered(
         "select {} from ledger.events where position > $1 and position <= $2 \
          and ($3::integer is null or department = $3) \
          and ($4::text is null or aggregate_type = $4) \
-         and ($5::text is null or aggregate_id = $5) order by position limit $6",
+         and ($5::text is null or aggregate_id = $5) \
+         and ($7::text is null or aggregate_type in ('trade', 'approval') \
+         or (aggregate_type = 'agent' and aggregate_id = $7)) order by position limit $6",
         row::COLUMNS
     );
     let rows = sqlx::query(&sql)
@@ -85,6 +87,7 @@ pub(super) async fn filtered(
         .bind(filter.aggregate_type.map(AggregateType::as_str))
         .bind(filter.aggregate_id.as_deref())
         .bind(limit as i64)
+        .bind(filter.around_agent.as_deref())
         .fetch_all(connection)
         .await
         .map_err(StoreError::from)?;

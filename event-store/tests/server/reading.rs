@@ -113,6 +113,28 @@ async fn finds_positions_by_time_and_events_by_filter() {
         .await
         .unwrap();
     assert_eq!(found.len(), 6);
+    let around = |agent: &str| Filter {
+        around_agent: Some(agent.into()),
+        ..Filter::default()
+    };
+    for (agent, events) in [("b", 6), ("nobody", 0)] {
+        let (found, reached) = reader
+            .read_filtered(Position::START, 100, &around(agent))
+            .await
+            .unwrap();
+        assert_eq!((found.len(), reached), (events, Position(18)), "{agent}");
+    }
+    let wanted = ["b", "nobody", "a"].map(|id| (AggregateType::Agent, id.to_owned()));
+    let first = reader.read_first(&wanted).await.unwrap();
+    let first: Vec<_> = first
+        .iter()
+        .map(|found| {
+            found
+                .as_ref()
+                .map(|e| (e.header.aggregate_id.as_str(), e.header.sequence))
+        })
+        .collect();
+    assert_eq!(first, [Some(("b", 1)), None, Some(("a", 1))]);
     let page = reader
         .read_aggregate(AggregateType::Agent, "b", 4, 100)
         .await

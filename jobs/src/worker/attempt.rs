@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use super::Worker;
 use super::leases::Lease;
 use crate::history::EffectHistory;
-use crate::next::{Proposal, Reach, Told, code};
+use crate::next::{Proposal, Reach, Told, code, filled};
 use crate::{Handler, History, JobRequest, handler};
 
 /// A claim that the ledger does not confirm yet: the queue's tables are a little behind.
@@ -174,9 +174,10 @@ impl Attempt<'_> {
             let Some(outcome) = self.carry_out(&running).await else {
                 return Err(Dropped::Lost);
             };
-            let outcome = self.clean(outcome);
-            let (tells, then) = history.judge(running.index, outcome);
-            if let Some(tells) = &tells {
+            let (outcome, fill) = filled(&running.effect, self.clean(outcome));
+            let (mut tells, then) = history.judge(running.index, outcome);
+            if let Some(tells) = &mut tells {
+                tells.fill = fill;
                 history.ended(tells);
             }
             told = tells;
@@ -413,5 +414,6 @@ fn ended(told: &Told) -> Ended<RawText> {
         index: told.index,
         how: told.how.clone(),
         result: told.result.as_ref().map(|r| RawText::new(r.to_string())),
+        fill: told.fill.clone(),
     }
 }

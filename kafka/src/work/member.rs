@@ -15,7 +15,6 @@ use tokio::sync::watch;
 use super::{Assignment, WorkHealth, WorkOptions, describe, outside};
 use crate::client::{Context, Error};
 use crate::telemetry::Assigned;
-use crate::topics::names;
 
 /// Bounds how late a stop and a change are noticed.
 const POLL: Duration = Duration::from_millis(100);
@@ -101,7 +100,7 @@ impl Shared {
     }
 
     fn topic(&self) -> String {
-        self.options.kafka.topic(names::WORK)
+        self.options.kafka.topic(&self.options.topic)
     }
 
     fn group(&self) -> String {

@@ -27,7 +27,7 @@ use sovereign_schemas::{ErrorCode, Problem};
 use tokio::sync::watch;
 
 use crate::client::{Error, KafkaOptions};
-use crate::topics::TopicSettings;
+use crate::topics::{TopicSettings, names};
 use member::Shared;
 
 /// How an engine takes part in the work.
@@ -37,6 +37,8 @@ pub struct WorkOptions {
     pub kafka: KafkaOptions,
     /// How the topic is created if it is missing.
     pub topics: TopicSettings,
+    /// The topic whose partitions are the work, behind the namespace.
+    pub topic: String,
     /// Name of the group, behind the namespace: the same for the engines of one ledger and for no
     /// others.
     pub group: String,
@@ -65,6 +67,7 @@ impl WorkOptions {
         Self {
             kafka,
             topics: TopicSettings::default(),
+            topic: names::WORK.to_owned(),
             group: group.into(),
             engine: engine.into(),
             units,

@@ -6,7 +6,6 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::WorkOptions;
 use crate::client::{Context, Error};
 use crate::reach;
-use crate::topics::names;
 
 /// Creates it, or gives it the partitions that newer pieces of work need. It never shrinks.
 pub(super) async fn ensure(options: &WorkOptions) -> Result<(), Error> {
@@ -16,7 +15,7 @@ pub(super) async fn ensure(options: &WorkOptions) -> Result<(), Error> {
         .config()?
         .create_with_context(context.clone())
         .map_err(|e| Error::kafka("admin client", &e))?;
-    let topic = options.kafka.topic(names::WORK);
+    let topic = options.kafka.topic(&options.topic);
     let partitions = options.units.len();
     let count = i32::try_from(partitions).map_err(|e| Error::internal("units", e))?;
     let times = AdminOptions::new()

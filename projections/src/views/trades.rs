@@ -20,6 +20,8 @@ pub enum TradeStatus {
     Rejected,
     /// May be executed.
     Authorized,
+    /// Its order is on the way to an exchange.
+    Placed,
     /// Executed.
     Filled,
     /// Given up; ended.
@@ -35,6 +37,7 @@ impl TradeStatus {
         Self::Held,
         Self::Rejected,
         Self::Authorized,
+        Self::Placed,
         Self::Filled,
         Self::Cancelled,
         Self::Concluded,
@@ -48,6 +51,7 @@ impl TradeStatus {
             Self::Held => "held",
             Self::Rejected => "rejected",
             Self::Authorized => "authorized",
+            Self::Placed => "placed",
             Self::Filled => "filled",
             Self::Cancelled => "cancelled",
             Self::Concluded => "concluded",
@@ -174,6 +178,7 @@ impl TradeRow {
                 self.status = TradeStatus::Authorized;
                 self.authority = Some(e.authority);
             }
+            TradeEvent::TradePlaced(_) => self.status = TradeStatus::Placed,
             TradeEvent::TradeFilled(e) => {
                 self.status = TradeStatus::Filled;
                 self.order_id = Some(e.order_id);

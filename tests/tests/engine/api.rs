@@ -14,7 +14,7 @@ use crate::harness::{Engine, register, signal, small, sturdy, thought};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-fn client() -> Client {
+pub(crate) fn client() -> Client {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();

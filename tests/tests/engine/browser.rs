@@ -76,7 +76,7 @@ fn plan(engine: &Engine, pictures: &Path) -> PathBuf {
 #[test]
 fn people_enrol_approve_and_deny_in_a_browser_and_ten_kinds_of_yes_are_refused() {
     let modules = node_packages("browser").join("node_modules");
-    let engine = Engine::new("browser");
+    let engine = Engine::with_worker("browser");
     engine.up();
     let policy = engine.data.join("policy.toml");
     std::fs::write(&policy, POLICY).unwrap();

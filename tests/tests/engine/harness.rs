@@ -113,10 +113,19 @@ impl Done {
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) data: PathBuf,
+    /// So many workers are started beside it.
+    pub(crate) workers: u8,
     keeper: Child,
 }
 
 impl Engine {
+    /// One with a worker, as people start it: somebody does the jobs.
+    pub(crate) fn with_worker(name: &str) -> Self {
+        let mut engine = Self::new(name);
+        engine.workers = 1;
+        engine
+    }
+
     /// An empty folder that the servers' own user can reach.
     pub(crate) fn new(name: &str) -> Self {
         let folder = tempfile::Builder::new()
@@ -138,6 +147,7 @@ impl Engine {
             .unwrap();
         Self {
             data: folder,
+            workers: 0,
             keeper,
         }
     }
@@ -149,6 +159,7 @@ impl Engine {
             .arg(binary())
             .args(args);
         command.arg("--data").arg(&self.data).current_dir("/");
+        command.env("SOVEREIGN_WORKERS", self.workers.to_string());
         for name in ["DATA", "DATABASE", "KEYS_DATABASE", "BROKERS", "REGISTRY"] {
             command.env_remove(format!("SOVEREIGN_{name}"));
         }

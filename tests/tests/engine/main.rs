@@ -9,6 +9,7 @@
 
 use sovereign_librdkafka as _;
 
+mod acting;
 mod addresses;
 mod api;
 mod approvals;

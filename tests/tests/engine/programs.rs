@@ -64,7 +64,7 @@ fn trades(engine: &Engine) -> (Vec<Value>, Vec<Value>) {
 
 #[test]
 fn a_program_trades_in_the_main_job_and_the_built_in_agents_do_the_same_trades() {
-    let engine = Engine::new("programs");
+    let engine = Engine::with_worker("programs");
     let path = script(&engine, "momentum.py", &momentum());
     configure(
         &engine,

@@ -78,7 +78,9 @@ fn rights() -> Vec<Rule> {
         }
     }
     for operation in [Create, Describe, Read] {
-        rules.push(rule("*", Topic, "sovereign.work", operation, true));
+        for topic in ["sovereign.work", "sovereign.lanes"] {
+            rules.push(rule("*", Topic, topic, operation, true));
+        }
     }
     for id in [
         "sovereign.relay.a",

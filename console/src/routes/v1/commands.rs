@@ -88,15 +88,11 @@ pub(crate) async fn answer(
     gate: CallerGate,
     line: Bytes,
 ) -> Result<Response, HttpProblem> {
-    let limit_ms = shared.options.request_timeout_ms;
-    let limit = Duration::from_millis(limit_ms);
-    let Ok(outcome) = tokio::time::timeout(limit, gate::one(gate, line)).await else {
-        return Err(HttpProblem::timed_out(limit_ms));
-    };
-    told(outcome?)
+    told(gate::within(shared, gate, line).await?)
 }
 
-fn told(outcome: Outcome) -> Result<Response, HttpProblem> {
+/// The outcome as the answer.
+pub(crate) fn told(outcome: Outcome) -> Result<Response, HttpProblem> {
     match outcome.status {
         Status::Accepted | Status::Duplicate => Ok(Json(outcome).into_response()),
         _ => Err(HttpProblem::of_command(outcome)),

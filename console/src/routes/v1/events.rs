@@ -7,6 +7,7 @@ use serde::Deserialize;
 use sovereign_schemas::{AggregateType, ErrorCode, Position, Problem};
 
 use crate::access::{Caller, May, Right, needs};
+use crate::feed::Which;
 use crate::http::problem::HttpProblem;
 use crate::http::state::Shared;
 use crate::{EventFilter, Texts};
@@ -17,6 +18,8 @@ const LIMIT: usize = 100;
 pub(crate) const LIMIT_MAX: usize = 1_000;
 /// Events read from the ledger at once, so that a page of large ones is not held twice.
 const READ_MAX: usize = 100;
+/// Reads for one answer: where next to nothing passes it ends before the request takes too long.
+const READS_MAX: usize = 100;
 /// An answer has no further events once it has so many bytes.
 const PAGE_BYTES: usize = 4 << 20;
 
@@ -82,7 +85,20 @@ pub(crate) async fn get(
     State(shared): State<Shared>,
     Query(asked): Query<Asked>,
 ) -> Result<Response, HttpProblem> {
-    let limit = asked.limit.unwrap_or(LIMIT);
+    let which = Which::Passing(asked.filter(&shared)?);
+    let texts = asked.texts(&may.caller);
+    page(&shared, &which, asked.after, asked.limit, texts).await
+}
+
+/// A page of these events.
+pub(crate) async fn page(
+    shared: &Shared,
+    which: &Which,
+    after: Option<u64>,
+    limit: Option<usize>,
+    texts: Texts,
+) -> Result<Response, HttpProblem> {
+    let limit = limit.unwrap_or(LIMIT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         let problem = Problem::new(ErrorCode::InvalidUsage, "the page has no such size")
             .field("limit")
@@ -90,15 +106,15 @@ pub(crate) async fn get(
             .expected(format!("1 to {LIMIT_MAX}"));
         return Err(problem.into());
     }
-    let filter = asked.filter(&shared)?;
-    let texts = asked.texts(&may.caller);
     let events = &shared.services.events;
     let head = events.head().await?;
-    let mut next = known(asked.after.unwrap_or(0), head)?;
+    let mut next = known(after.unwrap_or(0), head)?;
     let (mut body, mut count) = (String::from("{\"events\":["), 0);
-    while next < head && count < limit && body.len() < PAGE_BYTES {
-        let (found, reached) = events
-            .page(next, READ_MAX.min(limit - count), &filter)
+    let mut reads = 0;
+    while next < head && count < limit && body.len() < PAGE_BYTES && reads < READS_MAX {
+        reads += 1;
+        let (found, reached) = which
+            .page(shared, next, READ_MAX.min(limit - count))
             .await?;
         if reached <= next {
             break;

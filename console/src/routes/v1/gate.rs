@@ -2,16 +2,18 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use sovereign_schemas::{
-    Digest, ErrorCode, Outcome, Position, Problem, Status, TYPES_NAMESPACE, Uuid,
+    Digest, ErrorCode, Identifier, Outcome, Position, Problem, Status, TYPES_NAMESPACE, Uuid,
 };
 
-use crate::access::{Caller, Right};
+use crate::access::{ActsAs, Caller, Right};
+use crate::http::problem::HttpProblem;
 use crate::http::state::Shared;
 use crate::{CommandGate, EventFilter};
 
@@ -22,6 +24,12 @@ const KEY_BYTES_MAX: usize = 200;
 /// What a client calls its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key(String);
+
+impl Key {
+    pub(crate) const fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
 
 /// The idempotency key of a request, if it has one.
 ///
@@ -48,6 +56,8 @@ pub(crate) fn key(headers: &HeaderMap) -> Result<Option<Key>, Problem> {
 pub(crate) struct CallerGate {
     shared: Shared,
     caller: Caller,
+    /// As whom, if the caller is an agent.
+    agent: Option<ActsAs>,
     key: Option<Key>,
     /// Commands so far: each has its own number under the key.
     taken: AtomicU64,
@@ -74,9 +84,29 @@ impl CallerGate {
         Self {
             shared,
             caller,
+            agent: None,
             key,
             taken: AtomicU64::new(0),
         }
+    }
+
+    /// The same for one of the caller's agents: it goes in by the agents' own door.
+    pub(crate) fn of_agent(
+        shared: Shared,
+        caller: Caller,
+        agent: ActsAs,
+        key: Option<Key>,
+    ) -> Self {
+        Self {
+            agent: Some(agent),
+            ..Self::new(shared, caller, key)
+        }
+    }
+
+    /// In whose name commands go in; nobody's in particular for the owner of the data folder.
+    fn actor(&self) -> Option<&Identifier> {
+        let agent = self.agent.as_ref().map(ActsAs::agent);
+        agent.or(self.caller.actor.as_ref())
     }
 
     fn prepare(&self, number: u64, line: Bytes) -> Result<Prepared, Problem> {
@@ -133,7 +163,7 @@ impl CallerGate {
                 .found(self.caller.role.as_str())
                 .expected(right.roles()));
         }
-        let Some(own) = &self.caller.actor else {
+        let Some(own) = self.actor() else {
             return Ok(());
         };
         match object.get("actor") {
@@ -166,14 +196,19 @@ impl CallerGate {
         }
         let content = Value::Object(object.clone()).to_string();
         let fingerprint = Digest::of(&[content.as_bytes()]);
-        let actor = self.caller.actor.as_ref().map_or("", |a| a.as_str());
+        let actor = self.actor().map_or("", Identifier::as_str);
+        // two tokens of one agent mean the same by a key; a person of the agent's name does not
+        let whose: &[u8] = match self.agent {
+            Some(_) => b"sovereign idempotency key of an agent v1\0",
+            None => b"sovereign idempotency key v1\0",
+        };
         let number = number.to_string();
         // 32 bytes of a hash are no text that anybody could send as an id
         let name = Digest::of(&[
-            b"sovereign idempotency key v1\0",
+            whose,
             actor.as_bytes(),
             b"\0",
-            key.0.as_bytes(),
+            key.as_bytes(),
             b"\0",
             number.as_bytes(),
         ]);
@@ -272,7 +307,11 @@ impl CommandGate for CallerGate {
             }
             Err(problem) => return Outcome::failed(Status::Invalid, problem),
         };
-        let outcome = self.shared.services.commands.submit(prepared.line).await;
+        let services = &self.shared.services;
+        let outcome = match &self.agent {
+            Some(acts) => services.agents.submit(acts.agent(), prepared.line).await,
+            None => services.commands.submit(prepared.line).await,
+        };
         match prepared.keyed {
             None => outcome,
             Some(keyed) => self.settle(keyed, outcome).await,
@@ -280,8 +319,22 @@ impl CommandGate for CallerGate {
     }
 }
 
+/// [`one`], as long as a request may take.
+pub(crate) async fn within(
+    shared: &Shared,
+    gate: CallerGate,
+    line: Bytes,
+) -> Result<Outcome, HttpProblem> {
+    let limit_ms = shared.options.request_timeout_ms;
+    let limit = Duration::from_millis(limit_ms);
+    match tokio::time::timeout(limit, one(gate, line)).await {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(HttpProblem::timed_out(limit_ms)),
+    }
+}
+
 /// One command from its request to its outcome. Goes on to its end also when the client has gone.
-pub(crate) async fn one(gate: CallerGate, line: Bytes) -> Result<Outcome, Problem> {
+async fn one(gate: CallerGate, line: Bytes) -> Result<Outcome, Problem> {
     let gate: Arc<dyn CommandGate> = Arc::new(gate);
     let submitted = tokio::spawn(async move { gate.submit(line).await });
     submitted.await.map_err(|_| {

@@ -72,6 +72,7 @@ pub(crate) async fn create(
         name: as_token,
         role: Role::Invited,
         actor,
+        agents: Vec::new(),
         expires_at: Timestamp(now.0.saturating_add(LIFETIME_US)),
     };
     let (record, secret) = tokens.issue(wanted, now).await?;

@@ -1,5 +1,6 @@
 //! The API, version 1: one file for each resource.
 
+pub(crate) mod acting;
 pub(crate) mod agents;
 pub(crate) mod approvals;
 pub(crate) mod commands;

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::events::{Asked, known};
 use crate::access::{Caller, May, needs};
-use crate::feed::{self, Item, Wanted};
+use crate::feed::{self, Item, Wanted, Which};
 use crate::http::cut::Cut;
 use crate::http::problem::HttpProblem;
 use crate::http::state::Shared;
@@ -34,8 +34,17 @@ pub(crate) async fn get(
 ) -> Result<Response, HttpProblem> {
     let resumed = last_seen(&headers)?;
     let wanted = wanted(&shared, &asked, resumed, may.caller).await?;
+    respond(&shared, wanted, cut)
+}
+
+/// Answers with a subscription, which goes on until it ends.
+pub(crate) fn respond(
+    shared: &Shared,
+    wanted: Wanted,
+    cut: Option<Extension<Cut>>,
+) -> Result<Response, HttpProblem> {
     let cut = cut.map(|Extension(cut)| cut).unwrap_or_default();
-    let items = feed::subscribe(&shared, wanted, cut)?;
+    let items = feed::subscribe(shared, wanted, cut)?;
     let first = Bytes::from(format!("retry: {RETRY_MS}\n\n"));
     let chunks = stream::once(async move { first })
         .chain(stream::unfold(Some(items), next))
@@ -53,7 +62,7 @@ async fn next(items: Option<Receiver<Item>>) -> Option<(Bytes, Option<Receiver<I
 }
 
 /// The position that a client read last, as browsers say it when they connect again.
-fn last_seen(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+pub(crate) fn last_seen(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get(RESUME_HEADER) else {
         return Ok(None);
     };
@@ -81,18 +90,22 @@ pub(crate) async fn wanted(
             Problem::new(ErrorCode::InvalidUsage, "a subscription has no limit").field("limit"),
         );
     }
-    let filter = asked.filter(shared)?;
-    let head = shared.services.events.head().await?;
-    let after = match resumed.or(asked.after) {
-        Some(after) => known(after, head)?,
-        None => head,
-    };
+    let which = Which::Passing(asked.filter(shared)?);
     Ok(Wanted {
         texts: asked.texts(&caller),
         caller,
-        after,
-        filter,
+        after: begin(shared, resumed.or(asked.after)).await?,
+        which,
     })
+}
+
+/// Where a subscription begins: behind what was read, or with what comes next.
+pub(crate) async fn begin(shared: &Shared, read: Option<u64>) -> Result<Position, Problem> {
+    let head = shared.services.events.head().await?;
+    match read {
+        Some(after) => known(after, head),
+        None => Ok(head),
+    }
 }
 
 /// The last thing that a subscriber hears.

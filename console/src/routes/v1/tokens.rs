@@ -17,6 +17,9 @@ const LIFETIME_S: u64 = 90 * 24 * 3_600;
 /// The longest: about ten years.
 const LIFETIME_S_MAX: u64 = 3_660 * 24 * 3_600;
 
+/// Agents of one token.
+const AGENTS_MAX: usize = 64;
+
 /// A token to be made.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +33,11 @@ pub(crate) struct NewToken {
     /// In whose name its bearer acts; the token's name if not given.
     #[schema(min_length = 1, max_length = 64, pattern = r"^[A-Za-z0-9._:/@+\-]+$")]
     actor: Option<String>,
+    /// As which agents its bearer acts, for role `agent`: 1 to 64 ids as in names. Such a token has
+    /// no actor: what it sends is sent by the agent.
+    #[serde(default)]
+    #[schema(max_items = 64)]
+    agents: Vec<String>,
     /// Seconds until it ends; 90 days if not given.
     #[schema(minimum = 1, maximum = 316_224_000_u64)]
     expires_in_s: Option<u64>,
@@ -42,6 +50,9 @@ pub(crate) struct TokenView {
     name: String,
     role: Role,
     actor: String,
+    /// As which agents its bearer acts; only for role `agent`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    agents: Vec<String>,
     #[schema(format = DateTime)]
     created_at: String,
     #[schema(format = DateTime)]
@@ -60,6 +71,7 @@ impl TokenView {
             name: record.name.to_string(),
             role: record.role,
             actor: record.actor.to_string(),
+            agents: record.agents.iter().map(ToString::to_string).collect(),
             created_at: record.created_at.to_string(),
             expires_at: record.expires_at.to_string(),
             revoked_at: record.revoked_at.map(|at| at.to_string()),
@@ -101,8 +113,45 @@ fn identifier(field: &str, text: &str) -> Result<Identifier, Problem> {
     })
 }
 
+/// Whom a token of this role acts as.
+fn agents(role: Role, has_actor: bool, wanted: &[String]) -> Result<Vec<Identifier>, Problem> {
+    let wrong = |field: &str, message: &str, expected: &str| {
+        let problem = Problem::new(ErrorCode::InvalidUsage, message);
+        Err(problem.field(field).expected(expected))
+    };
+    if role != Role::Agent {
+        return match wanted {
+            [] => Ok(Vec::new()),
+            _ => wrong("agents", "only the role agent acts as agents", "none"),
+        };
+    }
+    if has_actor {
+        let message = "what an agent sends is sent by itself";
+        return wrong("actor", message, "agents, and no actor");
+    }
+    if !(1..=AGENTS_MAX).contains(&wanted.len()) {
+        return wrong(
+            "agents",
+            "the role agent acts as somebody",
+            "1 to 64 agents",
+        );
+    }
+    let mut agents: Vec<Identifier> = Vec::with_capacity(wanted.len());
+    for id in wanted {
+        let id = identifier("agents", id)?;
+        if id.as_str() == sovereign_schemas::IMPORT_ACTOR {
+            return Err(Problem::new(ErrorCode::InvalidId, "is reserved").field("agents"));
+        }
+        agents.push(id);
+    }
+    agents.sort();
+    agents.dedup();
+    Ok(agents)
+}
+
 fn understood(wanted: NewToken, now: Timestamp) -> Result<IssueToken, Problem> {
     let name = identifier("name", &wanted.name)?;
+    let told = wanted.actor.is_some();
     let actor = match wanted.actor {
         Some(actor) if actor == sovereign_schemas::IMPORT_ACTOR => {
             return Err(Problem::new(ErrorCode::InvalidId, "is reserved").field("actor"));
@@ -111,6 +160,7 @@ fn understood(wanted: NewToken, now: Timestamp) -> Result<IssueToken, Problem> {
         None => name.clone(),
     };
     let role = wanted.role.parse::<Role>()?;
+    let agents = agents(role, told, &wanted.agents)?;
     let lifetime_s = wanted.expires_in_s.unwrap_or(LIFETIME_S);
     if !(1..=LIFETIME_S_MAX).contains(&lifetime_s) {
         return Err(
@@ -125,6 +175,7 @@ fn understood(wanted: NewToken, now: Timestamp) -> Result<IssueToken, Problem> {
         name,
         role,
         actor,
+        agents,
         expires_at: Timestamp(now.0.saturating_add(lifetime_us)),
     })
 }

@@ -1,3 +1,4 @@
+mod agents;
 mod approvals;
 mod gate;
 mod journal;
@@ -19,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+pub(crate) use agents::FixedAgents;
 pub(crate) use approvals::{FixedApprovals, TERMS, registration};
 pub(crate) use gate::Gate;
 pub(crate) use journal::{FixedRows, Journal, MemoryTokens};
@@ -32,6 +34,7 @@ pub(crate) struct Running {
     pub(crate) addr: SocketAddr,
     pub(crate) gate: Arc<Gate>,
     pub(crate) fixed: Arc<Fixed>,
+    pub(crate) agents: Arc<FixedAgents>,
     pub(crate) journal: Journal,
     client: Client,
     stop: Option<oneshot::Sender<()>>,
@@ -43,13 +46,14 @@ pub(crate) fn options() -> ConsoleOptions {
 }
 
 pub(crate) async fn services(gate: &Arc<Gate>, fixed: &Arc<Fixed>) -> Services {
-    services_on(gate, fixed, &Journal::default(), &Arc::default()).await
+    let agents = FixedAgents::over(gate, &Journal::default());
+    services_on(gate, fixed, &agents, &Arc::default()).await
 }
 
 async fn services_on(
     gate: &Arc<Gate>,
     fixed: &Arc<Fixed>,
-    journal: &Journal,
+    agents: &Arc<FixedAgents>,
     tokens: &Arc<MemoryTokens>,
 ) -> Services {
     let key = CredentialKey::from_bytes([7; 32]);
@@ -62,7 +66,8 @@ async fn services_on(
         tasks: fixed.clone(),
         digest: fixed.clone(),
         views: fixed.clone(),
-        events: Arc::new(journal.clone()),
+        events: Arc::new(agents.journal.clone()),
+        agents: agents.clone(),
         jobs: Arc::new(NoJobs),
         rows: Arc::new(FixedRows),
         approvals: Arc::new(FixedApprovals),
@@ -93,7 +98,8 @@ pub(crate) async fn start_on(
     tokens: &Arc<MemoryTokens>,
 ) -> Running {
     let (gate, fixed) = (Arc::new(Gate::default()), Arc::new(Fixed::default()));
-    let services = services_on(&gate, &fixed, journal, tokens).await;
+    let agents = FixedAgents::over(&gate, journal);
+    let services = services_on(&gate, &fixed, &agents, tokens).await;
     let console = Console::bind(options, services).await.unwrap();
     let addr = console.local_addr();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -104,6 +110,7 @@ pub(crate) async fn start_on(
         addr,
         gate,
         fixed,
+        agents,
         journal: journal.clone(),
         client: client(),
         stop: Some(stop),
@@ -141,6 +148,16 @@ impl Running {
     /// A token with this role and an actor of its own.
     pub(crate) async fn token(&self, role: Role, actor: &str) -> String {
         let wanted = json!({ "name": actor, "role": role, "expires_in_s": 3_600 });
+        let answer = self.post("/api/v1/tokens").bearer_auth(TOKEN).json(&wanted);
+        let answer = answer.send().await.unwrap();
+        assert_eq!(answer.status(), 201);
+        let made: Value = answer.json().await.unwrap();
+        made["token"].as_str().unwrap().to_owned()
+    }
+
+    /// A token that acts as these agents.
+    pub(crate) async fn agent(&self, name: &str, agents: &[&str]) -> String {
+        let wanted = json!({ "name": name, "role": "agent", "agents": agents });
         let answer = self.post("/api/v1/tokens").bearer_auth(TOKEN).json(&wanted);
         let answer = answer.send().await.unwrap();
         assert_eq!(answer.status(), 201);
