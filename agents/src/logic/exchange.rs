@@ -142,6 +142,7 @@ fn submit(order: Order) -> JobCommand<RawText> {
         backoff_ms: 1_000,
         amount: None,
         currency: None,
+        schedule: None,
     })
 }
 
