@@ -10,10 +10,11 @@ use sovereign_schemas::{
 };
 
 use crate::RawRequest;
+use crate::duties::lane_of;
 use crate::expiry::Expiries;
 use crate::logic::{
     Names, Reaction, SHARED, Seen, auditor, code, definition, exchange, guardian, historian,
-    hunter, start_request, trader,
+    hunter, jobs, start_request, trader,
 };
 use crate::market::{MarketFile, slug};
 
@@ -31,6 +32,7 @@ pub struct Floor {
     approvals: HashMap<String, String>,
     traders: HashSet<String>,
     expiries: Expiries,
+    jobs: jobs::State,
 }
 
 #[derive(Debug)]
@@ -109,7 +111,9 @@ impl Floor {
         }
         let id = &header.aggregate_id;
         if header.aggregate_type == AggregateType::Job.as_str() {
-            return exchange::trade_of(id).is_some();
+            let held = [EventType::JobSubmitted, EventType::JobHeld];
+            let held = held.iter().any(|t| header.event_type == t.as_str());
+            return held || exchange::trade_of(id).is_some();
         }
         if header.aggregate_type != AggregateType::Agent.as_str() {
             return true;
@@ -125,6 +129,14 @@ impl Floor {
         // what was brought in happened elsewhere: nobody here reacts to it
         if seen.header().actor == IMPORT_ACTOR {
             return None;
+        }
+        let reactions = jobs::step(&mut self.jobs, seen);
+        if !reactions.is_empty() {
+            // of no instrument: what concerns one job or approval waits for each other
+            return Some((
+                format!("jobs-{:02}", lane_of(seen.aggregate_id())),
+                reactions,
+            ));
         }
         let slug = self.desk_of(seen)?;
         let reactions = self.desks.get_mut(&slug)?.step(seen);

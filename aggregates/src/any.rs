@@ -433,6 +433,11 @@ impl AnyState {
         if let Self::Trade(trade) = self {
             trade.note_proposal(header, &event.payload);
         }
+        if let Self::Job(job) = self
+            && header.event_type == EventType::JobSubmitted.as_str()
+        {
+            job.submitted_by(header.department, &header.actor);
+        }
         Ok(())
     }
 

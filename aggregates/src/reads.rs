@@ -1,6 +1,7 @@
 use sovereign_schemas::{AggregateId, AggregateType, Identifier};
 
 use crate::approval::{self, ApprovalCommand};
+use crate::job::{Abort, ForceStart, JobCommand, run_approval};
 use crate::policy::POLICY_ID;
 use crate::trade::{Authorize, TradeCommand};
 use crate::{AnyCommand, AnyState, Decision};
@@ -42,6 +43,19 @@ impl AnyCommand {
             }
             Self::Approval(ApprovalCommand::Give(_)) => {
                 [policy(), read(AggregateType::Approver, actor.as_str())]
+            }
+            Self::Job(JobCommand::Submit(submit)) if submit.amount.is_some() => [policy(), None],
+            Self::Job(JobCommand::Authorize(_)) => {
+                let id = run_approval(aggregate_id);
+                [policy(), read(AggregateType::Approval, &id)]
+            }
+            Self::Job(
+                JobCommand::ForceStart(ForceStart { approval_id })
+                | JobCommand::Abort(Abort { approval_id, .. }),
+            ) => {
+                let id = approval_id.as_ref();
+                let id = id.and_then(|id| read(AggregateType::Approval, id.as_str()));
+                [policy(), id]
             }
             _ => [None, None],
         };

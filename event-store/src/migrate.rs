@@ -56,6 +56,11 @@ pub(crate) const LEDGER: Migrations = Migrations {
             name: "schedules",
             sql: include_str!("../migrations/ledger-0007-schedules.sql"),
         },
+        Migration {
+            version: 8,
+            name: "held",
+            sql: include_str!("../migrations/ledger-0008-held.sql"),
+        },
     ],
 };
 

@@ -30,6 +30,7 @@ pub fn view(id: &str, events: &[RecordedEvent]) -> Result<Option<Value>, Problem
                 note(&mut object, "after", json!(after));
                 note(&mut object, "unique", json!(e.unique_key));
                 note(&mut object, "amount", json!(e.amount));
+                note(&mut object, "currency", json!(e.currency));
                 note(&mut object, "schedule", json!(e.schedule));
                 note(&mut object, "run_at", json!(e.run_at));
                 note(
@@ -38,6 +39,9 @@ pub fn view(id: &str, events: &[RecordedEvent]) -> Result<Option<Value>, Problem
                     json!(e.action_digest.to_string()),
                 );
             }
+            JobEvent::JobHeld(e) => note(&mut object, "approval_id", json!(e.approval_id)),
+            JobEvent::JobAuthorized(e) => note(&mut object, "authority", json!(e.authority)),
+            JobEvent::JobForced(e) => note(&mut object, "forced_by", json!(e.authority)),
             JobEvent::JobStarted(e) => note(&mut object, "worker", json!(e.worker)),
             JobEvent::EffectIntended(e) => {
                 let mut effect = Map::new();

@@ -11,6 +11,7 @@ pub mod exchange;
 pub mod guardian;
 pub mod historian;
 pub mod hunter;
+pub mod jobs;
 mod reactions;
 pub mod trader;
 

@@ -10,12 +10,16 @@ use crate::parse;
 
 /// What can be asked of a job. `T` is [`RawText`] before the guard and [`Text`] after it.
 ///
-/// Only the first three have a form in JSON: the others are a worker's or the queue's, and nobody
+/// Only the first five have a form in JSON: the others are a worker's or the queue's, and nobody
 /// outside can send them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobCommand<T = Text> {
     /// Let it wait for a worker.
     Submit(Submit<T>),
+    /// Let it run, if those have approved whom the policy asks about its amount.
+    Authorize(Authorize),
+    /// Let it run now, whatever it waits for: other jobs, or a moment.
+    ForceStart(ForceStart),
     /// Give it up: at once if no effect was begun, else before its next effect.
     Abort(Abort),
     /// Say whether an effect happened of which nobody knew.
@@ -88,12 +92,29 @@ const fn default_backoff() -> u32 {
     1_000
 }
 
+/// Data of [`JobCommand::Authorize`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Authorize {}
+
+/// Data of [`JobCommand::ForceStart`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForceStart {
+    /// The approval of it, where the policy asks people.
+    #[serde(default)]
+    pub approval_id: Option<AggregateId>,
+}
+
 /// Data of [`JobCommand::Abort`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Abort {
     /// Why, as a short code.
     pub reason: Identifier,
+    /// The approval of it, where the policy asks people.
+    #[serde(default)]
+    pub approval_id: Option<AggregateId>,
 }
 
 /// Data of [`JobCommand::Resolve`].
@@ -218,11 +239,13 @@ pub struct Lose {
 
 impl JobCommand<RawText> {
     /// The commands by name that callers may send.
-    pub const NAMES: &'static str = "submit, abort, resolve";
+    pub const NAMES: &'static str = "submit, authorize, force_start, abort, resolve";
 
     pub(crate) fn parse(command: &str, data: Value) -> Result<Self, Problem> {
         Ok(match command {
             "submit" => Self::Submit(parse::data(data)?),
+            "authorize" => Self::Authorize(parse::data(data)?),
+            "force_start" => Self::ForceStart(parse::data(data)?),
             "abort" => Self::Abort(parse::data(data)?),
             "resolve" => Self::Resolve(parse::data(data)?),
             other => {
@@ -277,6 +300,8 @@ impl<T> JobCommand<T> {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Submit(_) => "submit",
+            Self::Authorize(_) => "authorize",
+            Self::ForceStart(_) => "force_start",
             Self::Abort(_) => "abort",
             Self::Resolve(_) => "resolve",
             Self::Unblock => "unblock",
@@ -307,6 +332,8 @@ impl<T> JobCommand<T> {
                 currency: c.currency,
                 schedule: c.schedule,
             }),
+            Self::Authorize(c) => JobCommand::Authorize(c),
+            Self::ForceStart(c) => JobCommand::ForceStart(c),
             Self::Abort(c) => JobCommand::Abort(c),
             Self::Resolve(c) => JobCommand::Resolve(Resolve {
                 index: c.index,
@@ -354,7 +381,15 @@ impl<T> JobCommand<T> {
                 all.extend(currency.map(|currency| ("data.currency", currency.as_str())));
                 all
             }
-            Self::Abort(c) => vec![("data.reason", c.reason.as_str())],
+            Self::ForceStart(c) => {
+                let id = c.approval_id.iter();
+                id.map(|id| ("data.approval_id", id.as_str())).collect()
+            }
+            Self::Abort(c) => {
+                let id = c.approval_id.iter();
+                let id = id.map(|id| ("data.approval_id", id.as_str()));
+                id.chain([("data.reason", c.reason.as_str())]).collect()
+            }
             Self::Cancel(c) => vec![("data.because", c.because.as_str())],
             Self::Start(c) => {
                 let mut all = vec![("data.worker", c.worker.as_str())];
@@ -372,7 +407,11 @@ impl<T> JobCommand<T> {
                 all.extend(fill.map(|f| ("data.ended.fill.order_id", f.order_id.as_str())));
                 all
             }
-            Self::Resolve(_) | Self::Unblock | Self::Lose(_) | Self::Recorded(_) => vec![],
+            Self::Authorize(_)
+            | Self::Resolve(_)
+            | Self::Unblock
+            | Self::Lose(_)
+            | Self::Recorded(_) => vec![],
         }
     }
 }

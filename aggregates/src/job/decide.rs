@@ -2,14 +2,17 @@
 
 use sovereign_schemas::events::{
     EffectCompensated, EffectEnd, EffectFinished, EffectInDoubt, EffectIntended, EffectResolved,
-    EffectStarted, JobAbortRequested, JobAborted, JobCancelled, JobEvent, JobFailed, JobFinished,
-    JobLost, JobRetryScheduled, JobStarted, JobSubmitted, JobUnblocked, OrderFilled,
+    EffectStarted, JobAbortRequested, JobAborted, JobAuthorized, JobCancelled, JobEvent, JobFailed,
+    JobFinished, JobForced, JobHeld, JobLost, JobRetryScheduled, JobStarted, JobSubmitted,
+    JobUnblocked, OrderFilled,
 };
 use sovereign_schemas::{AggregateId, Digest, ErrorCode, Problem, Text, Timestamp, Uuid};
 
+use super::approved::run_approval;
 use super::{
-    AFTER_MAX, ATTEMPTS_MAX, BACKOFF_MS_MAX, EFFECTS_MAX, EffectStatus, Ended, How, Job,
-    JobCommand, JobStatus, Resolve, Start, Step, Submit, Then, effect_id,
+    ABORT, AFTER_MAX, ATTEMPTS_MAX, BACKOFF_MS_MAX, EFFECTS_MAX, EffectStatus, Ended, FORCE_START,
+    ForceStart, How, Job, JobCommand, JobStatus, RUN, Resolve, Start, Step, Submit, Then,
+    effect_id,
 };
 use crate::{Decision, Refusal};
 
@@ -56,7 +59,7 @@ impl Job {
                     "the job was submitted before",
                 ));
             }
-            JobCommand::Submit(submit) => return Ok(vec![submitted(submit, decision)?.into()]),
+            JobCommand::Submit(submit) => return submitted_or_held(submit, decision),
             _ if !exists => return Err(Refusal::new(ErrorCode::NotFound, "no such job")),
             _ if self.status.ended() => {
                 return Err(wrong_state(self, "a job that has not ended"));
@@ -80,7 +83,27 @@ impl Job {
                     reason: cancel.reason.into(),
                 });
             }
-            JobCommand::Abort(abort) => next.abort(abort.reason.into())?,
+            JobCommand::Authorize(_) => {
+                next.must_be(JobStatus::Held)?;
+                let named = run_approval(&decision.aggregate_id);
+                let authority = self.authority(RUN, Some(&named), decision)?;
+                let blocked = self.stake.as_ref().is_some_and(|stake| stake.waits);
+                next.push(JobAuthorized { authority, blocked });
+            }
+            JobCommand::ForceStart(ForceStart { approval_id }) => {
+                let waits = matches!(self.status, JobStatus::Blocked | JobStatus::Queued);
+                if !waits || self.abort.is_some() {
+                    return Err(wrong_state(self, "a job that waits for others or its time"));
+                }
+                let named = approval_id.as_ref().map(AggregateId::as_str);
+                let authority = self.authority(FORCE_START, named, decision)?;
+                next.push(JobForced { authority });
+            }
+            JobCommand::Abort(abort) => {
+                let named = abort.approval_id.as_ref().map(AggregateId::as_str);
+                self.authority(ABORT, named, decision)?;
+                next.abort(abort.reason.into())?;
+            }
             JobCommand::Resolve(resolve) => next.resolve(resolve)?,
             JobCommand::Start(start) => next.start(start)?,
             JobCommand::Step(step) => next.step(step)?,
@@ -89,6 +112,21 @@ impl Job {
         }
         Ok(next.events)
     }
+}
+
+fn submitted_or_held(submit: Submit<Text>, decision: &Decision) -> Result<Vec<JobEvent>, Refusal> {
+    let submitted = submitted(submit, decision)?;
+    let mut job = Job::default();
+    let event = JobEvent::from(submitted);
+    job.evolve(&event);
+    job.submitted_by(decision.department, decision.actor.as_str());
+    let people = job.stake.map_or(0, |stake| stake.people(RUN, decision));
+    let mut events = vec![event];
+    if people > 0 {
+        let approval_id = run_approval(&decision.aggregate_id);
+        events.push(JobHeld { approval_id }.into());
+    }
+    Ok(events)
 }
 
 fn submitted(submit: Submit<Text>, decision: &Decision) -> Result<JobSubmitted, Refusal> {

@@ -6,6 +6,7 @@
 //! repeated is run again under the same id, and any other is in doubt until a human has looked.
 //! The queue's tables only say which job a worker might try next.
 
+mod approved;
 mod command;
 mod decide;
 #[cfg(test)]
@@ -23,8 +24,11 @@ use sovereign_schemas::{AggregateId, Timestamp, Uuid};
 
 use crate::{Decision, Refusal};
 
+pub(crate) use approved::run_approval;
+pub use approved::{ABORT, FORCE_START, RUN, Stake};
 pub use command::{
-    Abort, Cancel, Ended, How, JobCommand, Lose, Resolve, Start, Step, Submit, Then,
+    Abort, Authorize, Cancel, Ended, ForceStart, How, JobCommand, Lose, Resolve, Start, Step,
+    Submit, Then,
 };
 
 /// Most effects of one job, compensations included.
@@ -43,6 +47,8 @@ pub enum JobStatus {
     /// Not submitted yet.
     #[default]
     None,
+    /// Waits for people.
+    Held,
     /// Waits for other jobs.
     Blocked,
     /// Waits for a worker.
@@ -69,6 +75,7 @@ impl JobStatus {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::Held => "held",
             Self::Blocked => "blocked",
             Self::Queued => "queued",
             Self::Running => "running",
@@ -156,6 +163,10 @@ pub struct Job {
     pub abort: Option<Box<str>>,
     /// Its effects, by number.
     pub effects: Vec<JobEffect>,
+    /// What people judge, of a job with an amount. It follows from the submission, with its header:
+    /// it is not part of the canonical state.
+    #[serde(skip)]
+    pub stake: Option<Box<Stake>>,
 }
 
 /// The id of an effect: what its target is given as idempotency key.
@@ -269,6 +280,22 @@ impl Job {
                 self.backoff_ms = number(e.backoff_ms);
                 self.planned = e.planned.map(number);
                 self.due_at = e.run_at;
+                self.stake = e.amount.map(|amount| Stake::of(e, amount).into());
+            }
+            JobEventRef::JobHeld(_) => self.status = JobStatus::Held,
+            JobEventRef::JobAuthorized(e) => {
+                self.status = if e.blocked {
+                    JobStatus::Blocked
+                } else {
+                    JobStatus::Queued
+                };
+            }
+            JobEventRef::JobForced(e) => {
+                self.status = JobStatus::Queued;
+                self.due_at = None;
+                if let Some(stake) = &mut self.stake {
+                    stake.forced = Some(e.authority.as_str().into());
+                }
             }
             JobEventRef::JobUnblocked(_) => self.status = JobStatus::Queued,
             JobEventRef::JobStarted(e) => {
@@ -375,7 +402,11 @@ impl Aggregate for Job {
         sink: &EventSink<Self>,
     ) -> Result<(), Refusal> {
         for event in self.decide(command, decision)? {
+            let submitted = matches!(event, JobEvent::JobSubmitted(_));
             sink.write(event, self).await;
+            if submitted {
+                self.submitted_by(decision.department, decision.actor.as_str());
+            }
         }
         Ok(())
     }

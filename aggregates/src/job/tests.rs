@@ -94,6 +94,7 @@ fn finish() -> Then<Text> {
 
 fn abort() -> JobCommand {
     JobCommand::Abort(Abort {
+        approval_id: None,
         reason: code("operator"),
     })
 }

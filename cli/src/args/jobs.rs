@@ -89,6 +89,11 @@ pub(crate) enum JobsCommand {
         /// Its id.
         job: String,
     },
+    /// Start a job now that waits for others, or for its time.
+    ForceStart {
+        /// Its id.
+        job: String,
+    },
     /// Give a job up: at once, or before its next effect.
     Abort {
         /// Its id.

@@ -26,6 +26,10 @@ pub(crate) async fn run(location: &Location, output: Output, command: JobsComman
             let found = client.get(&place(&job)).await?;
             show(output, &found)
         }
+        JobsCommand::ForceStart { job } => {
+            let path = format!("{}/force-start", place(&job));
+            show(output, &client.post(&path, &json!({})).await?)
+        }
         JobsCommand::Abort { job, reason } => {
             let path = format!("{}/abort", place(&job));
             let found = client.post(&path, &json!({ "reason": reason })).await?;
@@ -241,6 +245,7 @@ fn queues(output: Output, found: &Value) -> Result<()> {
     let mut table = Table::new([
         "queue",
         "paused by",
+        "held",
         "blocked",
         "queued",
         "running",
@@ -251,6 +256,7 @@ fn queues(output: Output, found: &Value) -> Result<()> {
         table.row([
             text("queue"),
             text("paused_by"),
+            queue["held"].to_string(),
             queue["blocked"].to_string(),
             queue["queued"].to_string(),
             queue["running"].to_string(),

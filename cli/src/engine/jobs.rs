@@ -364,24 +364,31 @@ impl JobService for Jobs {
         data: Value,
         actor: &str,
     ) -> Result<Value, Problem> {
-        let command = AnyCommand::parse("job", command, data).map_err(field_of)?;
+        let named = data.get("approval_id").is_some();
+        let parsed = AnyCommand::parse("job", command, data).map_err(field_of)?;
         // nothing is left behind of a command to an unknown id
         let (job, _) = self.found(id).await?;
         let actor: Identifier = actor
             .parse()
             .map_err(|_| Problem::new(ErrorCode::InvalidId, "is no actor").field("actor"))?;
-        let context = CommandContext::fresh(actor, command.default_department());
+        let context = CommandContext::fresh(actor.clone(), parsed.default_department());
         let raw = RawCommand {
-            aggregate_id: job,
-            command,
+            aggregate_id: job.clone(),
+            command: parsed,
             context,
             expected_sequence: None,
             subject: None,
             source: None,
         };
         let outcome = self.door.run(raw).await;
-        if let Some(problem) = outcome.error {
-            return Err(field_of(problem));
+        match outcome.error {
+            Some(problem) if problem.code == ErrorCode::ApprovalRequired && !named => {
+                let events = self.door.events(&job).await?;
+                let asked = self.door.ask(&job, command, &events, &actor, problem).await;
+                return Err(asked.unwrap_or_else(field_of));
+            }
+            Some(problem) => return Err(field_of(problem)),
+            None => {}
         }
         self.show(id).await
     }

@@ -3,6 +3,7 @@
 mod acting;
 mod api;
 mod approvals;
+mod asked;
 pub(crate) mod gateway;
 mod health;
 pub(crate) mod jobs;

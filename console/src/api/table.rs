@@ -333,6 +333,16 @@ fn jobs() -> Vec<Endpoint> {
             .json("Any"),
         guarded(
             Post,
+            "/api/v1/jobs/{id}/force-start",
+            "forceStartJob",
+            v1::jobs::force_start,
+        )
+        .about("Starts a job now that waits for others, or for its time.")
+        .parameters(&[id])
+        .body(JSON, "Any")
+        .json("Any"),
+        guarded(
+            Post,
             "/api/v1/jobs/{id}/resolve",
             "resolveEffect",
             v1::jobs::resolve,

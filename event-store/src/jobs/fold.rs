@@ -125,6 +125,11 @@ fn moved(event: &JobEvent) -> Option<(JobStatus, Option<Claimable>)> {
     use Claimable::{At, Leased, Now};
     Some(match event {
         JobEvent::JobUnblocked(_) | JobEvent::EffectResolved(_) => (JobStatus::Queued, Some(Now)),
+        JobEvent::JobHeld(_) => (JobStatus::Held, None),
+        JobEvent::JobAuthorized(e) if e.blocked => (JobStatus::Blocked, None),
+        // what is due later stays so
+        JobEvent::JobAuthorized(_) => (JobStatus::Queued, None),
+        JobEvent::JobForced(_) => (JobStatus::Queued, Some(Now)),
         JobEvent::JobStarted(e) => (JobStatus::Running, Some(Leased(e.lease_ms))),
         JobEvent::EffectInDoubt(_) => (JobStatus::InDoubt, None),
         // a worker that undoes goes on past what is in doubt

@@ -42,6 +42,8 @@ pub struct QueueRow {
     pub queue: &'static str,
     /// Who paused it; nobody if it is not paused.
     pub paused_by: Option<String>,
+    /// Jobs that wait for people.
+    pub held: i64,
     /// Jobs that wait for others.
     pub blocked: i64,
     /// Jobs that wait for a worker.
@@ -90,7 +92,7 @@ impl JobQueueStore {
         let open = if ended {
             "true"
         } else {
-            "status in ('blocked', 'queued', 'running', 'in_doubt')"
+            "status in ('held', 'blocked', 'queued', 'running', 'in_doubt')"
         };
         let sql = format!(
             "select {COLUMNS} from ledger.jobs where position > $1 and {open} \
@@ -157,6 +159,7 @@ impl JobQueueStore {
     pub async fn queues(&self) -> Result<Vec<QueueRow>, StoreError> {
         let rows = sqlx::query(
             "select n.queue::smallint as queue, p.paused_by, \
+                 count(*) filter (where j.status = 'held') as held, \
                  count(*) filter (where j.status = 'blocked') as blocked, \
                  count(*) filter (where j.status = 'queued') as queued, \
                  count(*) filter (where j.status = 'running') as running, \
@@ -164,7 +167,7 @@ impl JobQueueStore {
              from generate_series(0, 2) as n (queue) \
              left join ledger.job_queues p on p.queue = n.queue \
              left join ledger.jobs j on j.queue = n.queue \
-                  and j.status in ('blocked', 'queued', 'running', 'in_doubt') \
+                  and j.status in ('held', 'blocked', 'queued', 'running', 'in_doubt') \
              group by n.queue, p.paused_by order by n.queue",
         )
         .fetch_all(&self.pool)
@@ -174,6 +177,7 @@ impl JobQueueStore {
                 Ok(QueueRow {
                     queue: name(row.try_get("queue")?),
                     paused_by: row.try_get("paused_by")?,
+                    held: row.try_get("held")?,
                     blocked: row.try_get("blocked")?,
                     queued: row.try_get("queued")?,
                     running: row.try_get("running")?,

@@ -55,6 +55,8 @@ impl Engine {
         let args = [
             "up",
             "--foreground",
+            "--workers",
+            "0",
             "--json",
             "--data",
             &data,

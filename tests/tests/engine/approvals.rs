@@ -17,13 +17,13 @@ fn b64(bytes: Vec<u8>) -> Base64Url {
     bytes.into()
 }
 
-fn passkey(name: &str) -> Soft {
+pub(crate) fn passkey(name: &str) -> Soft {
     let mut soft = Soft::new(Algorithm::Es256);
     soft.id = name.as_bytes().to_vec();
     soft
 }
 
-fn enrol(name: &str, soft: &Soft) -> Value {
+pub(crate) fn enrol(name: &str, soft: &Soft) -> Value {
     let challenge = Challenge([7; 32]);
     json!({ "aggregate": "approver", "id": name, "command": "enrol", "actor": name, "data": {
         "credential_id": b64(soft.id.clone()), "public_key": b64(soft.cose()),
@@ -39,7 +39,7 @@ fn propose(trade: &str, agent: &str) -> Value {
 }
 
 /// What a passkey signs for an approval as the command line shows it.
-fn signed(engine: &Engine, approval: &str, soft: &Soft) -> Assertion {
+pub(crate) fn signed(engine: &Engine, approval: &str, soft: &Soft) -> Assertion {
     let row = engine.json(&["approvals", "show", approval]);
     let digest: Digest = row["action_digest"].as_str().unwrap().parse().unwrap();
     let expires: Timestamp = row["expires_at"].as_str().unwrap().parse().unwrap();
@@ -52,7 +52,7 @@ fn signed(engine: &Engine, approval: &str, soft: &Soft) -> Assertion {
     soft.assert(&terms.challenge())
 }
 
-fn give(approval: &str, who: &str, assertion: &Assertion) -> Value {
+pub(crate) fn give(approval: &str, who: &str, assertion: &Assertion) -> Value {
     json!({ "aggregate": "approval", "id": approval, "command": "give", "actor": who,
         "data": { "assertion": assertion } })
 }

@@ -41,5 +41,6 @@ mod refusals;
 mod rights;
 mod schedules;
 mod secrets;
+mod stakes;
 mod superuser;
 mod tampering;

@@ -83,6 +83,16 @@ pub(crate) async fn abort(
     act(&may.caller, &shared, &id, "abort", &headers, input).await
 }
 
+pub(crate) async fn force_start(
+    may: May<needs::Command>,
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    input: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, HttpProblem> {
+    act(&may.caller, &shared, &id, "force_start", &headers, input).await
+}
+
 pub(crate) async fn resolve(
     may: May<needs::Command>,
     State(shared): State<Shared>,
