@@ -226,7 +226,7 @@ fn evolve_trade(trade: &mut Trade, event_type: &str, event: &Fields) -> anyhow::
                 decided_on: Timestamp(number(event, "decided_on")?),
                 // not part of the states that are compared
                 instrument: Box::default(),
-                department: None,
+                proposal: None,
             });
             TradeStatus::Proposed
         }
