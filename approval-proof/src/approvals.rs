@@ -1,11 +1,12 @@
 use sovereign_aggregates::approval::{Approval, Attempt, Requested, Stage};
+use sovereign_aggregates::job::{ABORT, FORCE_START, RUN};
 use sovereign_aggregates::policy::Action as Asked;
 use sovereign_aggregates::trade::EXECUTE;
 use sovereign_passkeys::Assertion;
 use sovereign_schemas::events::{ApprovalEvent, ApprovalGiven, ApprovalGranted, ApprovalRequested};
 use sovereign_schemas::{AggregateId, IMPORT_ACTOR, Position, RecordedEvent, Timestamp};
 
-use crate::report::{Action, Given, PolicyProof, Proof, Use};
+use crate::report::{Action, Given, JobAction, PolicyProof, Proof, TradeAction, Use};
 use crate::verifier::{Reason, Verifier, decode};
 
 /// An approval, as far as it was followed.
@@ -286,11 +287,14 @@ impl Verifier {
     /// The exact action behind the digest, and the department as number and name.
     fn action_of(&self, followed: &Followed) -> Result<(Action, (u16, String)), Reason> {
         let requested = &followed.requested;
-        if requested.action != EXECUTE {
-            let action = &requested.action;
-            return Err(format!(
-                "this build cannot recompute the digest of {action}"
-            ));
+        match requested.action.as_str() {
+            EXECUTE => {}
+            RUN | FORCE_START | ABORT => return self.job_action_of(followed),
+            action => {
+                return Err(format!(
+                    "this build cannot recompute the digest of {action}"
+                ));
+            }
         }
         let trade = self.trades.get(&requested.target_id);
         let trade = trade.ok_or("the action that was approved is not in the file")?;
@@ -310,7 +314,7 @@ impl Verifier {
                 "the {what} of the proposal is another than was approved"
             ));
         }
-        let action = Action {
+        let action = Action::Trade(TradeAction {
             position: trade.position,
             agent_id: proposed.agent_id.clone(),
             side: proposed.side,
@@ -319,8 +323,37 @@ impl Verifier {
             price: proposed.price,
             amount: proposed.amount,
             currency: proposed.currency.clone(),
-        };
+        });
         Ok((action, (trade.department, followed.department.clone())))
+    }
+
+    fn job_action_of(&self, followed: &Followed) -> Result<(Action, (u16, String)), Reason> {
+        let requested = &followed.requested;
+        let job = self.jobs.get(&requested.target_id);
+        let job = job.ok_or("the action that was approved is not in the file")?;
+        let own =
+            requested.action != RUN || requested.on_behalf_of.as_ref() == Some(&job.submitted_by);
+        let same = [
+            ("digest", job.digest == requested.action_digest),
+            ("amount", job.amount == requested.amount),
+            ("currency", job.currency == requested.currency),
+            ("submitter", own),
+            ("asset", job.kind == followed.asset),
+        ];
+        if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
+            return Err(format!(
+                "the {what} of the submission is another than was approved"
+            ));
+        }
+        let action = Action::Job(JobAction {
+            position: job.position,
+            job_id: requested.target_id.clone(),
+            kind: job.kind.clone(),
+            submitted_by: job.submitted_by.clone(),
+            amount: job.amount,
+            currency: job.currency.clone(),
+        });
+        Ok((action, (job.department, followed.department.clone())))
     }
 }
 

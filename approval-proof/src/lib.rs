@@ -15,11 +15,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod approvals;
+mod jobs;
 mod report;
 #[cfg(test)]
 mod tests;
 mod trades;
 mod verifier;
 
-pub use report::{Action, Difference, Given, PolicyProof, Proof, Report, Use};
+pub use report::{
+    Action, Difference, Given, JobAction, PolicyProof, Proof, Report, TradeAction, Use,
+};
 pub use verifier::Verifier;

@@ -32,7 +32,34 @@ impl std::error::Error for Difference {}
 
 /// The exact action that was approved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Action {
+#[serde(untagged)]
+pub enum Action {
+    /// A trade is executed.
+    Trade(TradeAction),
+    /// Something is done with a job.
+    Job(JobAction),
+}
+
+/// A job that runs, is forced to start, or is given up: [`Proof::action_name`] says which.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct JobAction {
+    /// Position of the submission, over whose sealed bytes the digest was computed again.
+    pub position: Position,
+    /// Its id.
+    pub job_id: String,
+    /// Which handler does it.
+    pub kind: String,
+    /// Who submitted it.
+    pub submitted_by: String,
+    /// What the policy judged.
+    pub amount: Decimal,
+    /// Of the amount.
+    pub currency: String,
+}
+
+/// A trade that is executed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TradeAction {
     /// Position of the proposal, over whose payload the digest was computed again.
     pub position: Position,
     /// Who wants it.
@@ -86,8 +113,8 @@ pub struct Given {
 /// What an approval was used for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Use {
-    /// The trade that was authorized by it.
-    pub trade_id: String,
+    /// The trade or the job that was allowed by it.
+    pub target_id: String,
     /// Where.
     pub position: Position,
 }

@@ -252,10 +252,12 @@ fn what_was_approved_is_proven_from_events_alone() {
     assert_eq!(proof.policy.version, 2);
     assert_eq!(proof.policy.adopted_at, Some(Position(1)));
     assert_eq!(proof.policy.rule.as_deref(), Some("of-traders"));
-    let action = proof.action.as_ref().unwrap();
+    let Some(crate::Action::Trade(action)) = &proof.action else {
+        panic!("{proof:?}")
+    };
     assert_eq!(action.amount.to_string(), "1501.05");
     assert_eq!(action.instrument, "AAPL");
-    assert_eq!(proof.used.as_ref().unwrap().trade_id, "trade_1");
+    assert_eq!(proof.used.as_ref().unwrap().target_id, "trade_1");
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl Verifier {
             return Err(format!("policy {policy} holds, and {wanted} is of another"));
         }
         let used = Use {
-            trade_id: trade_id.clone(),
+            target_id: trade_id.clone(),
             position: header.position,
         };
         match approval.used.replace(used) {

@@ -8,6 +8,7 @@ use sovereign_schemas::events::{ApproverEvent, PasskeyEnrolled, PolicyEvent};
 use sovereign_schemas::{AggregateType, ErrorCode, Position, Problem, RecordedEvent};
 
 use crate::approvals::Followed;
+use crate::jobs::Job;
 use crate::trades::Trade;
 use crate::{Difference, Report};
 
@@ -25,6 +26,8 @@ pub struct Verifier {
     pub(crate) approvers: HashMap<String, Approver>,
     pub(crate) enrolled: HashMap<PasskeyKey, Position>,
     pub(crate) trades: HashMap<String, Trade>,
+    /// Those with an amount.
+    pub(crate) jobs: HashMap<String, Job>,
     pub(crate) approvals: BTreeMap<String, Followed>,
     /// How requests name the department of a proposal, by its number.
     pub(crate) departments: HashMap<u16, String>,
@@ -63,6 +66,7 @@ impl Verifier {
             AggregateType::Policy => self.policy_event(event),
             AggregateType::Approver => self.approver_event(event),
             AggregateType::Trade => self.trade_event(event),
+            AggregateType::Job => self.job_event(event),
             AggregateType::Approval => self.approval_event(event),
             // no approval rests on anything else
             _ => Ok(()),

@@ -20,6 +20,10 @@ function headline(action, request) {
   if (action?.event_type === "TradeProposed" && data?.side) {
     return `${String(data.side).toUpperCase() === "BUY" ? "Buy" : "Sell"} ${data.quantity} ${data.instrument}`;
   }
+  const jobs = { "job.run": "Run", "job.force_start": "Start at once", "job.abort": "Give up" };
+  if (action?.event_type === "JobSubmitted" && jobs[request.action]) {
+    return `${jobs[request.action]}: job ${request.target_id}`;
+  }
   return request.action;
 }
 
@@ -50,10 +54,10 @@ function people(request) {
 
 function digestNote(found) {
   if (found.action_matches === true) {
-    return el("span", { class: "good" }, "SHA-256 of the proposal in the ledger, computed again just now: equal");
+    return el("span", { class: "good" }, "SHA-256 of what the ledger holds, computed again just now: equal");
   }
   if (found.action_matches === false) {
-    return el("span", { class: "bad" }, "NOT the digest of the proposal in the ledger: do not approve");
+    return el("span", { class: "bad" }, "NOT the digest of what the ledger holds: do not approve");
   }
   return el("span", { class: "quiet" }, "what it stands for is not known here");
 }
@@ -64,7 +68,7 @@ function verdictOn(request, target) {
     granted: "Approved", denied: "Denied", expired: "Nobody answered in time",
   }[request.status];
   if (!line) return null;
-  const stands = target?.status ? ` The trade is ${target.status}${target.fill_price ? ` at ${amount(target.fill_price, target.currency)}` : ""}.` : "";
+  const stands = target?.status ? ` The ${target.job_id ? "job" : "trade"} is ${target.status}${target.fill_price ? ` at ${amount(target.fill_price, target.currency)}` : ""}.` : "";
   return el("p", { class: `outcome ${request.status}` }, `${line}${by && request.status !== "expired" ? ` by ${by}` : ""}.${stands}`);
 }
 
@@ -175,7 +179,7 @@ export function details(id, session) {
       verdictOn(request, target) ?? "",
       request.reason ? facts([["reason", value("reason", request.reason)]]) : "",
       el("h2", null, "Exactly this"),
-      action ? facts(exactly(action)) : el("p", { class: "quiet" }, "The action behind the digest is not in this ledger's trades."),
+      action ? facts(exactly(action)) : el("p", { class: "quiet" }, "The action behind the digest is not in this ledger."),
       el("h2", null, "Who asks, and under which rule"),
       facts([
         ["requested by", request.requested_by],
@@ -207,7 +211,7 @@ export function details(id, session) {
   /** What waits goes on after an answer: its own events are pushed as well. */
   function follow(request, target) {
     if (stream || !target) return;
-    const of = encodeURIComponent(`trade/${request.target_id}`);
+    const of = encodeURIComponent(`${target.job_id ? "job" : "trade"}/${request.target_id}`);
     stream = new EventSource(`/api/v1/events/stream?aggregate=${of}&sealed=true`);
     stream.addEventListener("message", () => setTimeout(refresh, 200));
   }

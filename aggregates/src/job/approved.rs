@@ -2,7 +2,7 @@
 //! it is given up. Each is an action that the policy may have rules for.
 
 use sovereign_schemas::events::JobSubmittedRef;
-use sovereign_schemas::{AggregateId, Decimal, DepartmentId, Digest, ErrorCode, Problem};
+use sovereign_schemas::{AggregateId, Decimal, DepartmentId, Digest, ErrorCode, Problem, Text};
 
 use super::{Job, JobStatus};
 use crate::approval::Stage;
@@ -60,6 +60,22 @@ impl Stake {
             amount: self.amount,
         })
     }
+}
+
+/// What a submission commits to: the exact action that people approve. It is over the sealed bytes,
+/// so it gives nothing away about the arguments, even after their key was destroyed.
+#[must_use]
+pub fn submission_digest(job: &str, kind: &str, arguments: &Text) -> Digest {
+    Digest::of(&[
+        job.as_bytes(),
+        b" ",
+        kind.as_bytes(),
+        b" ",
+        arguments.key_id().as_bytes(),
+        &arguments.index().to_be_bytes(),
+        arguments.nonce(),
+        arguments.bytes(),
+    ])
 }
 
 /// The request that a job which is held waits for.
@@ -159,9 +175,9 @@ mod tests {
     use std::sync::Arc;
 
     use cqrs_es::DomainEvent as _;
+    use sovereign_schemas::Timestamp;
     use sovereign_schemas::avro::{Reader, Wire as _};
     use sovereign_schemas::events::{JobEvent, JobQueue};
-    use sovereign_schemas::{Text, Timestamp};
 
     use super::*;
     use crate::approval::{Approval, Giver, Requested};
@@ -278,16 +294,15 @@ mod tests {
         let nobody = granted(&job, &id, RUN, &[]);
         assert_eq!(code(&job, run(), &nobody), ErrorCode::ApprovalRequired);
         let cent: Decimal = "1500.01".parse().unwrap();
-        let mismatches: [Box<dyn Fn(&mut Requested)>; 5] = [
-            Box::new(|r| r.action = ABORT.to_owned()),
-            Box::new(|r| r.target_id = "another".to_owned()),
-            Box::new(|r| r.action_digest = Digest::ZERO),
-            Box::new(move |r| r.amount = cent),
-            Box::new(|r| r.on_behalf_of = None),
+        let mismatches = [
+            but(&good, |r| r.action = ABORT.to_owned()),
+            but(&good, |r| r.target_id = "another".to_owned()),
+            but(&good, |r| r.action_digest = Digest::ZERO),
+            but(&good, |r| r.amount = cent),
+            but(&good, |r| r.on_behalf_of = None),
         ];
-        for (index, change) in mismatches.iter().enumerate() {
-            let changed = but(&good, change);
-            let found = code(&job, run(), &changed);
+        for (index, changed) in mismatches.iter().enumerate() {
+            let found = code(&job, run(), changed);
             assert_eq!(found, ErrorCode::ApprovalTermsMismatch, "{index}");
         }
         let older = but(&good, |r| r.policy_version += 1);

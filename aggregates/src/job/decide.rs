@@ -6,9 +6,9 @@ use sovereign_schemas::events::{
     JobFinished, JobForced, JobHeld, JobLost, JobRetryScheduled, JobStarted, JobSubmitted,
     JobUnblocked, OrderFilled,
 };
-use sovereign_schemas::{AggregateId, Digest, ErrorCode, Problem, Text, Timestamp, Uuid};
+use sovereign_schemas::{AggregateId, ErrorCode, Problem, Text, Timestamp, Uuid};
 
-use super::approved::run_approval;
+use super::approved::{run_approval, submission_digest};
 use super::{
     ABORT, AFTER_MAX, ATTEMPTS_MAX, BACKOFF_MS_MAX, EFFECTS_MAX, EffectStatus, Ended, FORCE_START,
     ForceStart, How, Job, JobCommand, JobStatus, RUN, Resolve, Start, Step, Submit, Then,
@@ -168,7 +168,11 @@ fn submitted(submit: Submit<Text>, decision: &Decision) -> Result<JobSubmitted, 
     after.sort_unstable();
     after.dedup();
     Ok(JobSubmitted {
-        action_digest: digest(&decision.aggregate_id, &submit),
+        action_digest: submission_digest(
+            decision.aggregate_id.as_str(),
+            submit.kind.as_str(),
+            &submit.arguments,
+        ),
         after: after.join(" "),
         kind: submit.kind.into(),
         queue: submit.queue,
@@ -182,22 +186,6 @@ fn submitted(submit: Submit<Text>, decision: &Decision) -> Result<JobSubmitted, 
         currency: submit.currency.map(Into::into),
         schedule: submit.schedule.map(Into::into),
     })
-}
-
-/// Over the sealed bytes: it commits to the arguments and gives nothing away about them, even
-/// after their key was destroyed.
-fn digest(job: &AggregateId, submit: &Submit<Text>) -> Digest {
-    let text = &submit.arguments;
-    Digest::of(&[
-        job.as_str().as_bytes(),
-        b" ",
-        submit.kind.as_str().as_bytes(),
-        b" ",
-        text.key_id().as_bytes(),
-        &text.index().to_be_bytes(),
-        text.nonce(),
-        text.bytes(),
-    ])
 }
 
 /// Pause before a retry: twice as long each time, then half of it to all of it, so that jobs that

@@ -25,7 +25,7 @@ use sovereign_schemas::{AggregateId, Timestamp, Uuid};
 use crate::{Decision, Refusal};
 
 pub(crate) use approved::run_approval;
-pub use approved::{ABORT, FORCE_START, RUN, Stake};
+pub use approved::{ABORT, FORCE_START, RUN, Stake, submission_digest};
 pub use command::{
     Abort, Authorize, Cancel, Ended, ForceStart, How, JobCommand, Lose, Resolve, Start, Step,
     Submit, Then,

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use sovereign_approval_proof::{Difference, Proof, Report, Verifier};
+use sovereign_approval_proof::{Action, Difference, Proof, Report, Verifier};
 use sovereign_replay::FileLog;
 use sovereign_schemas::chain::Head;
 use sovereign_schemas::{Cursor, ErrorCode, EventLog as _, Position, Problem};
@@ -139,17 +139,20 @@ fn print(output: Output, proof: &Proof) -> Result<()> {
         proof.people_needed,
         proof.expires_at,
     ))?;
-    if let Some(action) = &proof.action {
-        output.line(format!(
-            "  exactly: {} {} {} at {} {} (proposal at {}, digest {})",
-            action.side,
-            action.quantity,
-            action.instrument,
-            action.price,
-            action.currency,
-            action.position,
-            proof.action_digest,
-        ))?;
+    let exactly = match &proof.action {
+        Some(Action::Trade(a)) => Some(format!(
+            "{} {} {} at {} {} (proposal at {}",
+            a.side, a.quantity, a.instrument, a.price, a.currency, a.position
+        )),
+        Some(Action::Job(a)) => Some(format!(
+            "{} of {}, a {} over {} {} submitted by {} (submission at {}",
+            proof.action_name, a.job_id, a.kind, a.amount, a.currency, a.submitted_by, a.position
+        )),
+        None => None,
+    };
+    if let Some(exactly) = exactly {
+        let digest = proof.action_digest;
+        output.line(format!("  exactly: {exactly}, digest {digest})"))?;
     }
     for given in &proof.given {
         output.line(format!(
@@ -160,7 +163,7 @@ fn print(output: Output, proof: &Proof) -> Result<()> {
     if let Some(used) = &proof.used {
         output.line(format!(
             "  used once, at {}, for {}",
-            used.position, used.trade_id
+            used.position, used.target_id
         ))?;
     }
     Ok(())

@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use sovereign_aggregates::job::{ABORT, FORCE_START, RUN, submission_digest};
 use sovereign_aggregates::trade::{EXECUTE, Trade};
 use sovereign_console::{ApprovalSource, ApprovalTerms, EventSource as _, PasskeyRow, Texts};
 use sovereign_projections::{ApprovalRow, Page, PasskeysFilter};
-use sovereign_schemas::events::TradeEvent;
+use sovereign_schemas::events::{JobEvent, TradeEvent};
 use sovereign_schemas::{AggregateType, Digest, ErrorCode, Problem, RecordedEvent};
 
 use super::api::{Events, Views};
 
 /// Passkeys of a person that are shown; he cannot have more.
 const PASSKEYS_MAX: u32 = sovereign_aggregates::approver::PASSKEYS_MAX as u32;
-/// Events of a trade that are read: one has about ten at most.
-const TRADE_EVENTS_MAX: usize = 100;
+/// Events of a trade or a job that are read: a trade has about ten at most.
+const TARGET_EVENTS_MAX: usize = 1_000;
 
 /// The ledger and the views, as far as approvals need them.
 pub(super) struct Approvals {
@@ -29,20 +30,37 @@ impl Approvals {
         found.ok_or_else(|| Problem::new(ErrorCode::NotFound, "no such approval").found(id))
     }
 
-    /// The events of what waits, the proposal first; none if it is no trade.
-    async fn trade(&self, row: &ApprovalRow) -> Result<Vec<RecordedEvent>, Problem> {
-        if row.action != EXECUTE {
-            return Ok(Vec::new());
-        }
+    /// The events of what waits, its proposal or submission first; none if it is something else.
+    async fn target(&self, row: &ApprovalRow) -> Result<Vec<RecordedEvent>, Problem> {
+        let kind = match row.action.as_str() {
+            EXECUTE => AggregateType::Trade,
+            RUN | FORCE_START | ABORT => AggregateType::Job,
+            _ => return Ok(Vec::new()),
+        };
         let reader = &self.events.reader;
-        let kind = AggregateType::Trade;
-        let found = reader.read_aggregate(kind, &row.target_id, 0, TRADE_EVENTS_MAX);
+        let found = reader.read_aggregate(kind, &row.target_id, 0, TARGET_EVENTS_MAX);
         found.await.map_err(|e| e.problem())
     }
 }
 
-/// How a trade stands after its events.
+/// The digest of the exact action, computed again from the ledger.
+fn digest_of(first: &RecordedEvent) -> Option<Digest> {
+    if first.header.aggregate_type == AggregateType::Trade.as_str() {
+        return Some(Digest::of(&[&first.payload]));
+    }
+    let Ok(JobEvent::JobSubmitted(e)) = first.decode() else {
+        return None;
+    };
+    let id = &first.header.aggregate_id;
+    Some(submission_digest(id, &e.kind, &e.arguments))
+}
+
+/// How a trade or a job stands after its events.
 fn standing(events: &[RecordedEvent], currency: &str) -> Value {
+    if events[0].header.aggregate_type == AggregateType::Job.as_str() {
+        let found = sovereign_jobs::view(&events[0].header.aggregate_id, events);
+        return found.ok().flatten().unwrap_or_default();
+    }
     let mut trade = Trade::default();
     for event in events {
         match event.decode::<TradeEvent>() {
@@ -70,11 +88,11 @@ impl ApprovalSource for Approvals {
 
     async fn details(&self, id: &str, texts: Texts) -> Result<Value, Problem> {
         let row = self.row(id).await?;
-        let events = self.trade(&row).await?;
+        let events = self.target(&row).await?;
         let (mut action, mut digest, mut target) = (Value::Null, None, Value::Null);
         if let Some(proposal) = events.first() {
             action = self.events.describe(proposal, texts).await;
-            digest = Some(Digest::of(&[&proposal.payload]).to_string());
+            digest = digest_of(proposal).map(|digest| digest.to_string());
             target = standing(&events, &row.currency);
         }
         let matches = digest.as_ref().map(|digest| *digest == row.action_digest);

@@ -62,7 +62,9 @@ pub(crate) async fn details(
     Query(asked): Query<Asked>,
 ) -> Result<Json<Value>, HttpProblem> {
     known(&id)?;
-    let opens = !asked.sealed && may.caller.role.may(Right::ReadTexts);
+    // whoever is asked to approve has to know what
+    let reads = [Right::ReadTexts, Right::Decide];
+    let opens = !asked.sealed && reads.iter().any(|right| may.caller.role.may(*right));
     let texts = if opens {
         Texts::Revealed
     } else {
