@@ -117,4 +117,16 @@ fn jobs_above_the_limit_run_start_and_end_as_people_approve() {
     engine
         .run(&["verify", "--against", "kafka", "--quiet"])
         .ok();
+
+    // and anybody can check it, from a file alone
+    let file = engine.data.join("stakes.avro");
+    let file = file.to_str().unwrap();
+    engine.run(&["export", file]).ok();
+    let report = engine.json(&["approvals", "verify", file]);
+    assert_eq!(report["ok"], true, "{report}");
+    let proofs = report["approvals"].as_array().unwrap();
+    let proof = |id: &str| proofs.iter().find(|p| p["approval_id"] == id).unwrap();
+    assert_eq!(proof("run_large")["action"]["amount"], "1000.01");
+    assert_eq!(proof("run_large")["used"]["target_id"], "large");
+    assert_eq!(proof("start_later")["given"][0]["approver"], "alice");
 }
