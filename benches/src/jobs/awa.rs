@@ -34,7 +34,8 @@ impl System for Awa {
     }
 
     async fn ended(&self) -> anyhow::Result<u64> {
-        let sql = "select count(*) from awa.jobs where state::text = 'completed'";
+        // its view of jobs that ended, wherever they are kept
+        let sql = "select count(*) from awa.terminal_jobs where state::text = 'completed'";
         let ended: i64 = sqlx::query_scalar(sql).fetch_one(&self.pool).await?;
         Ok(ended as u64)
     }
