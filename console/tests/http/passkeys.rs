@@ -324,8 +324,11 @@ async fn an_approver_is_asked_to_sign_the_terms_with_passkeys_that_hold() {
         assert_eq!(get(&running, &path, &anna).await.0, 404, "{id}");
     }
     let auditor = running.token(Role::Auditor, "anton").await;
+    let viewer = running.token(Role::Viewer, "vera").await;
     for (token, query, text) in [
-        (&anna, "", "sealed"),
+        (&viewer, "", "sealed"),
+        // who is asked to approve has to know what
+        (&anna, "", "revealed"),
         (&auditor, "", "revealed"),
         (&auditor, "?sealed=true", "sealed"),
     ] {
