@@ -45,7 +45,7 @@ down:
 test external kills: export KAFKA_JVM_PERFORMANCE_OPTS ?= -XX:+UseSerialGC -XX:TieredStopAtLevel=1
 CLASSES = export KAFKA_JVM_PERFORMANCE_OPTS="$$KAFKA_JVM_PERFORMANCE_OPTS $$(tools/kafka-classes $(WITH_SERVERS))"
 # most of the time they wait for servers
-test external kills: export RUST_TEST_THREADS ?= 4
+test external kills: export RUST_TEST_THREADS ?= 3
 
 # every test has PostgreSQL and Kafka; the one that crashes PostgreSQL has it for itself
 test: build

@@ -179,7 +179,9 @@ fn programs_that_misbehave_are_contained_and_stall_nobody() {
         let _ = write!(programs, "{}", program(name, &path, &[], more));
     }
     let good = script(&engine, "momentum.py", &momentum());
-    programs.push_str(&program("momentum", &good, &["momentum", "TEST"], ""));
+    // that the machine is busy is not its fault
+    let patient = "answer_ms = 60000";
+    programs.push_str(&program("momentum", &good, &["momentum", "TEST"], patient));
     configure(&engine, &programs);
     engine.up();
     engine.send_all(&[register("hunter-test")]);
