@@ -25,7 +25,8 @@ pub(crate) const ROLE: Role = Role {
 pub(crate) const JOB_PREFIX: &str = "order_";
 /// Why a trade is given up for which no order can be made, or whose job's id is somebody else's.
 const NOT_POSSIBLE: &str = "order_not_possible";
-/// So often an order is tried that failed in a way that is worth it, over about half an hour.
+/// So often an order is tried that failed in a way that is worth it: with pauses of a second and then
+/// twice as long each time, over 4 to 9 minutes.
 const TRIES_MAX: u32 = 10;
 
 /// What the exchange knows about one instrument.
