@@ -16,8 +16,12 @@ use sqlx::{PgPool, Row as _};
 use crate::{StoreError, connect, migrate};
 use subject::Subject;
 
-/// Subjects whose keys are kept in memory.
-const SUBJECTS_CACHED_MAX: NonZeroUsize = NonZeroUsize::new(8_192).unwrap();
+/// Subjects that seal whose place is kept in memory, some 1.6 KiB each: a command of one that fell out
+/// asks the key database first.
+const SUBJECTS_CACHED_MAX: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+/// Keys that are kept to read with, some 150 bytes each: more than of those that seal, because a
+/// reader goes through many subjects, and each miss is a query while a follower waits.
+const KEYS_CACHED_MAX: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 /// Connections to the key database.
 const CONNECTIONS_MAX: u32 = 4;
 
@@ -67,7 +71,7 @@ impl KeyStore {
             pool: connect::pool(database, "sovereign keys", CONNECTIONS_MAX)?,
             master: Arc::new(master),
             subjects: Arc::new(Mutex::new(LruCache::new(SUBJECTS_CACHED_MAX))),
-            keys: Arc::new(Mutex::new(LruCache::new(SUBJECTS_CACHED_MAX))),
+            keys: Arc::new(Mutex::new(LruCache::new(KEYS_CACHED_MAX))),
         })
     }
 
