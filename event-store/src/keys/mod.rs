@@ -16,12 +16,11 @@ use sqlx::{PgPool, Row as _};
 use crate::{StoreError, connect, migrate};
 use subject::Subject;
 
-/// Subjects that seal whose place is kept in memory, by size of its fields about
-/// 1.5 KiB each (a path of 41 nodes of 32 bytes): a command of one that fell out
-/// asks the key database first.
+/// Subjects that seal whose place is kept in memory, about 1.5 KiB each (a path of 41 nodes of 32
+/// bytes): a command of one that fell out asks the key database first.
 const SUBJECTS_CACHED_MAX: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
-/// Keys that are kept to read with, 32 bytes each and their place: more than of those that seal, because a
-/// reader goes through many subjects, and each miss is a query while a follower waits.
+/// Keys that are kept to read with, 32 bytes each and their place: more than of those that seal,
+/// because a reader goes through many subjects, and each miss is a query while a follower waits.
 const KEYS_CACHED_MAX: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 /// Connections to the key database.
 const CONNECTIONS_MAX: u32 = 4;
