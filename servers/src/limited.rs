@@ -15,8 +15,9 @@ use crate::launch::spawn;
 use crate::shim::CHILD_SUBCOMMAND;
 
 /// Accounts from here on belong to nobody: systemd's list of user ids has the range unused
-/// (<https://systemd.io/UIDS-GIDS/>).
+/// (<https://systemd.io/UIDS-GIDS/>). Its last one, `0x7fff_ffff`, is kept free.
 const UID_FIRST: u32 = 0x7000_0000;
+const UIDS: u64 = 0x0fff_ffff;
 /// How often the processes of a program are looked for when it is ended: one that forks meanwhile
 /// is found by the next look.
 const LOOKS_MAX: usize = 20;
@@ -43,8 +44,11 @@ pub struct Limits {
 pub struct LimitedLaunch {
     /// This build's own binary, which becomes the program.
     pub shim: PathBuf,
-    /// Its name; the account follows from it.
+    /// Its name.
     pub name: String,
+    /// Whose it is: no two that start programs on one machine have the same. The account follows
+    /// from it and the name, since whoever ends a program ends all that runs in its account.
+    pub owner: String,
     /// The program.
     pub program: PathBuf,
     /// Its arguments.
@@ -71,20 +75,27 @@ pub struct Limited {
     pub stderr: Option<ChildStderr>,
 }
 
-/// 32-bit FNV-1a, for accounts.
-fn fnv(text: &str) -> u32 {
-    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    text.bytes().fold(0x811c_9dc5, step)
+/// 64-bit FNV-1a (<https://datatracker.ietf.org/doc/html/draft-eastlake-fnv>), for accounts.
+fn fnv(text: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    text.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 impl LimitedLaunch {
+    /// The user id that it runs as where root starts it.
+    fn account(&self) -> u32 {
+        // a path and a name have no zero byte, so this is nobody else's
+        let whole = [self.owner.as_bytes(), &[0], self.name.as_bytes()].concat();
+        UID_FIRST + u32::try_from(fnv(&whole) % UIDS).unwrap_or_default()
+    }
+
     /// Starts it. As root it gets an account of its own, in which nothing else runs.
     ///
     /// # Errors
     /// If no process can be made; that the program does not exist shows only by its end.
     pub async fn start(&self) -> io::Result<Limited> {
         let root = rustix::process::geteuid().is_root();
-        let uid = root.then(|| UID_FIRST + (fnv(&self.name) & 0xffff));
+        let uid = root.then(|| self.account());
         // the kernel counts all processes of the account: as somebody else's guest add ours
         let others = if root {
             0

@@ -15,7 +15,10 @@ use sovereign_servers::{Limited, LimitedLaunch, Limits};
 const LOG_BYTES_MAX: u64 = 4 << 20;
 
 /// Starts programs through this build's own binary.
-pub(super) struct Launcher;
+pub(super) struct Launcher {
+    /// The engine's folder, which no other engine has.
+    pub(super) folder: PathBuf,
+}
 
 struct Process(Limited);
 
@@ -25,6 +28,7 @@ impl Launch for Launcher {
         let launch = LimitedLaunch {
             shim: std::env::current_exe()?,
             name: program.name.to_string(),
+            owner: self.folder.display().to_string(),
             program: program.command.clone(),
             args: program.arguments.clone(),
             limits: Limits {

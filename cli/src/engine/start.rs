@@ -375,7 +375,9 @@ async fn assemble(
             gateway: door.clone(),
             checkpoints: checkpoints.clone(),
             tails: Arc::new(move || Box::new(tails.tail())),
-            launch: Arc::new(programs::Launcher),
+            launch: Arc::new(programs::Launcher {
+                folder: location.folder.clone(),
+            }),
             describe: Arc::new(move |event| sealed.described(event, &sealed.sealed_data(event))),
             complaints: programs::complaints(location.path("logs")),
             duties: duties.clone(),

@@ -7,6 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use serde_json::Value;
+use sovereign_servers::{LimitedLaunch, Limits};
+use sovereign_tests::owned::engine_program;
 
 use crate::harness::{Engine, bar, register, signal};
 use crate::memory;
@@ -125,6 +127,35 @@ fn a_program_trades_in_the_main_job_and_the_built_in_agents_do_the_same_trades()
     assert_eq!(engine.run(&["verify", "--quiet"]).code, 0);
 }
 
+/// Programs of one name at two engines of one machine, told apart by `owner`.
+fn twin(owner: &str) -> LimitedLaunch {
+    LimitedLaunch {
+        shim: engine_program().unwrap(),
+        name: "twin".into(),
+        owner: owner.into(),
+        program: "/bin/sleep".into(),
+        args: vec!["60".into()],
+        limits: Limits {
+            memory_bytes: 64 << 20,
+            cpu_s: 10,
+            processes: 4,
+        },
+        run: format!("{owner}/1"),
+    }
+}
+
+#[tokio::test]
+async fn who_ends_a_program_leaves_one_of_its_name_at_another_engine_alone() {
+    let one = twin("/one").start().await.unwrap();
+    let mut other = twin("/other").start().await.unwrap();
+    // both are past the shim, and in their accounts
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    one.end().await;
+    let ended = tokio::time::timeout(Duration::from_secs(1), other.ended()).await;
+    assert!(ended.is_err(), "{ended:?}");
+    other.end().await;
+}
+
 /// Programs that do what no program should, each with the fault that it ends by.
 const BAD: &[(&str, &str, &str)] = &[
     (
@@ -225,8 +256,9 @@ fn programs_that_misbehave_are_contained_and_stall_nobody() {
         "{log}"
     );
     // the good one was never held up, and neither was anybody else
-    assert_eq!(shown(&status, "momentum")["state"], "running");
-    assert_eq!(shown(&status, "momentum")["faults"], 0);
+    let momentum = shown(&status, "momentum");
+    assert_eq!(momentum["state"], "running", "{momentum}");
+    assert_eq!(momentum["faults"], 0, "{momentum}");
     engine.send_all(&[bar("hunter-test", 20)]);
     let head = engine.head();
     engine.wait_for("seen", Duration::from_secs(20), |status| {
