@@ -34,8 +34,10 @@ impl System for Awa {
     }
 
     async fn ended(&self) -> anyhow::Result<u64> {
-        // its view of jobs that ended, wherever they are kept
-        let sql = "select count(*) from awa.terminal_jobs where state::text = 'completed'";
+        // those that it still has, and those that it has put away since: only their number is kept
+        let sql = "select (select count(*) from awa.terminal_jobs where state::text = 'completed')
+            + (select coalesce(sum(pruned_completed_count), 0)::bigint
+               from awa.queue_terminal_rollups)";
         let ended: i64 = sqlx::query_scalar(sql).fetch_one(&self.pool).await?;
         Ok(ended as u64)
     }
