@@ -97,7 +97,10 @@ impl JobQueueStore {
         for event in events {
             fold(&mut changes, event)?;
         }
-        let mut transaction = self.pool.begin().await?;
+        // nobody waits for the disk: rows and position that a crash of the database loses are fed
+        // again, since both go back together
+        let relaxed = "begin; set local synchronous_commit = off";
+        let mut transaction = self.pool.begin_with(relaxed).await?;
         let moved = sqlx::query("update ledger.job_feed set position = $2 where position = $1")
             .bind(after.0.cast_signed())
             .bind(reached.0.cast_signed())

@@ -5,9 +5,10 @@
 //! accepted. Whatever the ledger refuses ends the work on the job here.
 
 mod attempt;
+mod claims;
 mod leases;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sovereign_event_store::{Claim, JobQueueStore};
@@ -17,8 +18,9 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::{JobLedger, Reach, Turns};
+use crate::{JobLedger, Reach};
 use attempt::Attempt;
+use claims::Claims;
 use leases::Leases;
 
 /// How a worker works.
@@ -105,18 +107,26 @@ impl Worker {
         info!(worker = %self.options.name, slots = self.options.slots, "worker works");
         let wake = Arc::new(Notify::new());
         let call_off = CancellationToken::new();
-        let listener = tokio::spawn(listen(self.clone(), Arc::clone(&wake), stop.clone()));
+        // the place that is kept for the urgent asks for itself
+        let most_urgent = self.options.queues.iter().copied().min();
+        let kept = most_urgent.filter(|_| self.options.slots > 1);
+        let (all, urgent) = (
+            Arc::new(Claims::new(&self.options.queues)),
+            Arc::new(Claims::new(kept.as_slice())),
+        );
+        let told = [Arc::clone(&all), Arc::clone(&urgent)];
+        let listener = tokio::spawn(listen(self.clone(), told, Arc::clone(&wake), stop.clone()));
         let keeper = tokio::spawn(self.clone().keep_leases());
-        let turns = Arc::new(Mutex::new(Turns::new(&self.options.queues)));
         let slots: Vec<_> = (0..self.options.slots)
             .map(|slot| {
-                let urgent = self.options.slots > 1 && slot == 0;
+                let claims = if slot == 0 && kept.is_some() {
+                    &urgent
+                } else {
+                    &all
+                };
                 let slot = Slot {
                     worker: self.clone(),
-                    turns: Arc::clone(&turns),
-                    urgent: urgent
-                        .then(|| self.options.queues.iter().copied().min())
-                        .flatten(),
+                    claims: Arc::clone(claims),
                     wake: Arc::clone(&wake),
                     stop: stop.clone(),
                     call_off: call_off.clone(),
@@ -135,9 +145,22 @@ impl Worker {
             // one that panicked has lost its job to whoever takes it over
             let _ = slot.await;
         }
+        // claimed for a place that was asked to stop before it came for it
+        for claims in [all, urgent] {
+            for claim in claims.rest().await {
+                self.give_back(&claim.job_id, Duration::ZERO).await;
+            }
+        }
         late.abort();
         keeper.abort();
         listener.abort();
+    }
+
+    async fn give_back(&self, job: &str, pause: Duration) {
+        let name = self.options.name.as_str();
+        if let Err(error) = self.queue.give_back(job, name, pause).await {
+            debug!(%error, job, "claim stays until its lease ends");
+        }
     }
 
     /// Prolongs leases a third of the way to their end.
@@ -159,11 +182,20 @@ impl Worker {
 }
 
 /// Wakes the places when somebody says that there are jobs, and now and then.
-async fn listen(worker: Worker, wake: Arc<Notify>, stop: CancellationToken) {
+async fn listen(
+    worker: Worker,
+    told: [Arc<Claims>; 2],
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+) {
+    let tell = || {
+        told.iter().for_each(|claims| claims.tell());
+        wake.notify_waiters();
+    };
     while !stop.is_cancelled() {
         match worker.queue.signal().await {
             Ok(mut signal) => loop {
-                wake.notify_waiters();
+                tell();
                 if let Err(error) = signal.wait(worker.options.poll).await {
                     debug!(%error, "signal lost");
                     break;
@@ -174,7 +206,7 @@ async fn listen(worker: Worker, wake: Arc<Notify>, stop: CancellationToken) {
             },
             Err(error) => debug!(%error, "no signal"),
         }
-        wake.notify_waiters();
+        tell();
         tokio::time::sleep(PAUSE).await;
     }
 }
@@ -182,9 +214,7 @@ async fn listen(worker: Worker, wake: Arc<Notify>, stop: CancellationToken) {
 /// A place for one job at a time.
 struct Slot {
     worker: Worker,
-    turns: Arc<Mutex<Turns>>,
-    /// The only queue that it serves, if it is kept for one.
-    urgent: Option<u8>,
+    claims: Arc<Claims>,
     wake: Arc<Notify>,
     stop: CancellationToken,
     call_off: CancellationToken,
@@ -197,7 +227,13 @@ impl Slot {
             let woken = self.wake.notified();
             tokio::pin!(woken);
             woken.as_mut().enable();
-            match self.claim().await {
+            let Worker {
+                options,
+                queue,
+                leases,
+                ..
+            } = &self.worker;
+            match self.claims.next(queue, options, leases).await {
                 Ok(Some(claim)) => self.work(claim).await,
                 Ok(None) => woken.await,
                 Err(error) => {
@@ -206,28 +242,6 @@ impl Slot {
                 }
             }
         }
-    }
-
-    async fn claim(&self) -> Result<Option<Claim>, sovereign_event_store::StoreError> {
-        let order = match self.urgent {
-            Some(queue) => vec![queue],
-            None => self
-                .turns
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .next(),
-        };
-        let Worker { options, queue, .. } = &self.worker;
-        for number in order {
-            let asked = tokio::time::Instant::now();
-            let name = options.name.as_str();
-            let mut claims = queue.claim(number, 1, name, options.lease).await?;
-            if let Some(claim) = claims.pop() {
-                self.worker.leases.take(&claim.job_id, asked);
-                return Ok(Some(claim));
-            }
-        }
-        Ok(None)
     }
 
     async fn work(&self, claim: Claim) {
@@ -242,10 +256,7 @@ impl Slot {
                 call_off: &self.call_off,
             };
             if let Some(pause) = attempt.run().await {
-                let name = self.worker.options.name.as_str();
-                if let Err(error) = self.worker.queue.give_back(&id, name, pause).await {
-                    debug!(%error, job = %id, "claim stays until its lease ends");
-                }
+                self.worker.give_back(&id, pause).await;
             }
         }
         self.worker.leases.end(&id);
