@@ -308,6 +308,18 @@ pub trait Database: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<Vec<Result<RecordedEvent, LogError>>>, StoreError>;
 
+    /// As [`Self::aggregates`], for whoever reads and does not write: all events there are, handed
+    /// out once they are durable, as in [`Self::page`].
+    ///
+    /// # Errors
+    /// If the database fails. A row that is no event is an error in its place.
+    async fn histories(
+        &self,
+        wanted: &[(AggregateKey, u64)],
+        limit: usize,
+        durable: Position,
+    ) -> Result<Vec<Vec<Result<RecordedEvent, LogError>>>, StoreError>;
+
     /// The aggregates whose first event is not above `up_to`, by type and id, after `after`, at most
     /// `limit`. The name of a type is as stored.
     ///

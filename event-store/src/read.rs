@@ -113,10 +113,10 @@ impl LedgerReader {
             id: aggregate_id.to_owned(),
         };
         let wanted = [(key, after_sequence)];
-        let durable = self.head().await?.position;
+        let durable = self.shared.flushed().position;
         let mut found = self
             .database
-            .aggregates(&wanted, durable, page(limit))
+            .histories(&wanted, page(limit), durable)
             .await?;
         let mut events = Vec::new();
         for event in found.pop().unwrap_or_default() {
@@ -143,8 +143,8 @@ impl LedgerReader {
             id: id.clone(),
         };
         let wanted: Vec<_> = wanted.iter().map(|each| (key(each), 0)).collect();
-        let durable = self.head().await?.position;
-        let found = self.database.aggregates(&wanted, durable, 1).await?;
+        let durable = self.shared.flushed().position;
+        let found = self.database.histories(&wanted, 1, durable).await?;
         let first = found.into_iter().map(|events| events.into_iter().next());
         Ok(first.map(Option::transpose).collect::<Result<_, _>>()?)
     }

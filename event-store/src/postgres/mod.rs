@@ -119,6 +119,23 @@ impl Database for Postgres {
         Ok(found)
     }
 
+    async fn histories(
+        &self,
+        wanted: &[(AggregateKey, u64)],
+        limit: usize,
+        durable: Position,
+    ) -> Result<Vec<Vec<Result<RecordedEvent, LogError>>>, StoreError> {
+        // not by the writer's connection: readers must not stand in its way
+        let mut connection = self.pool.acquire().await?;
+        let all = Position(u64::MAX);
+        let found = read::aggregates(&mut connection, wanted, all, limit).await?;
+        let known = |event: &Result<RecordedEvent, LogError>| matches!(event, Ok(event) if event.position() <= durable);
+        if !found.iter().flatten().all(known) {
+            flush::wait(&mut connection).await?;
+        }
+        Ok(found)
+    }
+
     async fn keys(
         &self,
         after: &(String, String),

@@ -113,6 +113,9 @@ pub(super) async fn aggregates(
     up_to: Position,
     limit: usize,
 ) -> Result<Vec<Vec<Result<RecordedEvent, LogError>>>, StoreError> {
+    if let [(key, after)] = wanted {
+        return Ok(vec![one(connection, key, *after, up_to, limit).await?]);
+    }
     let types: Vec<&str> = wanted
         .iter()
         .map(|(key, _)| key.aggregate_type.as_str())
@@ -142,6 +145,31 @@ pub(super) async fn aggregates(
         found[at].push(row::event(row));
     }
     Ok(found)
+}
+
+/// One aggregate by the statement for one: PostgreSQL keeps its plan, and makes one each time for
+/// the statement for many.
+async fn one(
+    connection: &mut PgConnection,
+    key: &AggregateKey,
+    after: u64,
+    up_to: Position,
+    limit: usize,
+) -> Result<Vec<Result<RecordedEvent, LogError>>, StoreError> {
+    let sql = format!(
+        "select {} from ledger.events where aggregate_type = $1 and aggregate_id = $2 \
+         and sequence > $3 and position <= $4 order by sequence limit $5",
+        row::COLUMNS
+    );
+    let rows = sqlx::query(&sql)
+        .bind(key.aggregate_type.as_str())
+        .bind(&key.id)
+        .bind(after.cast_signed())
+        .bind(i64::try_from(up_to.0).unwrap_or(i64::MAX))
+        .bind(limit as i64)
+        .fetch_all(connection)
+        .await?;
+    Ok(rows.iter().map(row::event).collect())
 }
 
 pub(super) async fn keys(

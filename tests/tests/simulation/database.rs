@@ -173,19 +173,23 @@ impl Database for SimulatedDatabase {
         limit: usize,
     ) -> Result<Vec<Vec<Result<RecordedEvent, LogError>>>, StoreError> {
         let wanted = wanted.to_vec();
-        self.ask(move |state| {
-            let events = &state.postgres.tables.events;
-            let of = |(key, after): &(AggregateKey, u64)| {
-                let own = events.iter().filter(|e| {
-                    e.header.aggregate_type == key.aggregate_type.as_str()
-                        && e.header.aggregate_id == key.id
-                        && e.header.sequence > *after
-                        && e.position() <= up_to
-                });
-                own.take(limit).map(|e| Ok((**e).clone())).collect()
-            };
-            Some(wanted.iter().map(of).collect())
-        })
+        self.ask(move |state| Some(aggregates(state, &wanted, up_to, limit)))
+            .await
+    }
+
+    async fn histories(
+        &self,
+        wanted: &[(AggregateKey, u64)],
+        limit: usize,
+        durable: Position,
+    ) -> Result<Vec<Vec<Result<RecordedEvent, LogError>>>, StoreError> {
+        let wanted = wanted.to_vec();
+        self.ask(durably(durable, move |state| {
+            let found = aggregates(state, &wanted, Position(u64::MAX), limit);
+            let events = found.iter().flatten().flatten();
+            let newest = events.map(RecordedEvent::position).max();
+            (found, newest.unwrap_or(Position::START))
+        }))
         .await
     }
 
@@ -219,6 +223,25 @@ impl Database for SimulatedDatabase {
         let ids = command_ids.to_vec();
         self.ask(move |state| Some(known(state, &ids))).await
     }
+}
+
+fn aggregates(
+    state: &State,
+    wanted: &[(AggregateKey, u64)],
+    up_to: Position,
+    limit: usize,
+) -> Vec<Vec<Result<RecordedEvent, LogError>>> {
+    let events = &state.postgres.tables.events;
+    let of = |(key, after): &(AggregateKey, u64)| {
+        let own = events.iter().filter(|e| {
+            e.header.aggregate_type == key.aggregate_type.as_str()
+                && e.header.aggregate_id == key.id
+                && e.header.sequence > *after
+                && e.position() <= up_to
+        });
+        own.take(limit).map(|e| Ok((**e).clone())).collect()
+    };
+    wanted.iter().map(of).collect()
 }
 
 fn known(state: &State, ids: &[Uuid]) -> Vec<(Uuid, Known)> {
