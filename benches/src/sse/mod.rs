@@ -11,7 +11,7 @@ mod follow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::api::register_all;
+use crate::api::{register_all, warm_up};
 use crate::http::Engine;
 use crate::protocol::{Arm, Reading, Report};
 
@@ -38,6 +38,7 @@ pub(crate) async fn run(rounds: usize, out: &Path) -> anyhow::Result<()> {
 async fn case(engine: &Engine, report: &mut Report, rounds: usize) -> anyhow::Result<()> {
     let token = &engine.operator("bench-emit").await?;
     register_all(engine, token).await?;
+    warm_up(engine, std::slice::from_ref(token)).await?;
     let arms = vec![
         Arm::new("raw", |_| follow::raw()),
         Arm::new("ours", move |round| ours(engine, token, round as u64)),

@@ -20,16 +20,27 @@ const ACTORS_MAX: usize = 2_048;
 /// Commands under an idempotency key whose fingerprint is kept in memory.
 const FINGERPRINTS_MAX: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 
-/// What every handler can reach.
+/// What every handler can reach. Each layer of the router takes a clone for each request.
 #[derive(Clone)]
-pub(crate) struct Shared {
-    pub(crate) options: Arc<ConsoleOptions>,
+pub(crate) struct Shared(Arc<State>);
+
+impl std::ops::Deref for Shared {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+/// See [`Shared`].
+pub(crate) struct State {
+    pub(crate) options: ConsoleOptions,
     pub(crate) services: Services,
-    pub(crate) hosts: Arc<Hosts>,
+    pub(crate) hosts: Hosts,
     /// Where browsers find the pages.
-    pub(crate) place: Arc<Place>,
+    pub(crate) place: Place,
     /// Challenges that wait for a new passkey.
-    pub(crate) ceremonies: Arc<Ceremonies>,
+    pub(crate) ceremonies: Ceremonies,
     /// Whether only this machine can reach the console.
     pub(crate) loopback: bool,
     /// One permit a command stream; held until its last command is done.
@@ -37,13 +48,13 @@ pub(crate) struct Shared {
     /// One permit a subscription.
     pub(crate) subscriptions: Arc<Semaphore>,
     /// Browsers that have shown a token.
-    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) sessions: Sessions,
     /// How much each actor may ask for.
-    pub(crate) limiter: Arc<RateLimiter>,
+    pub(crate) limiter: RateLimiter,
     /// What the limiter counts its time from.
     pub(crate) started: Instant,
     /// Of commands that came under an idempotency key, by command id.
-    pub(crate) fingerprints: Arc<Mutex<LruCache<Uuid, Digest>>>,
+    pub(crate) fingerprints: Mutex<LruCache<Uuid, Digest>>,
     /// Set when the console is being stopped.
     pub(crate) stopping: CancellationToken,
 }
@@ -58,20 +69,20 @@ impl Shared {
         let lifetime = Duration::from_secs(options.session_lifetime_s);
         let idle = Duration::from_secs(options.session_idle_s);
         let ceremony = Duration::from_secs(options.ceremony_timeout_s);
-        Self {
-            hosts: Arc::new(Hosts::new(local, &options.allowed_hosts, &place)),
-            place: Arc::new(place),
-            ceremonies: Arc::new(Ceremonies::new(ceremony)),
+        Self(Arc::new(State {
+            hosts: Hosts::new(local, &options.allowed_hosts, &place),
+            place,
+            ceremonies: Ceremonies::new(ceremony),
             loopback: local.ip().is_loopback(),
             streams: Arc::new(Semaphore::new(options.command_streams_max as usize)),
             subscriptions: Arc::new(Semaphore::new(options.subscriptions_max as usize)),
-            sessions: Arc::new(Sessions::new(lifetime, idle)),
-            limiter: Arc::new(RateLimiter::new(options.actor_rate, ACTORS_MAX)),
+            sessions: Sessions::new(lifetime, idle),
+            limiter: RateLimiter::new(options.actor_rate, ACTORS_MAX),
             started: Instant::now(),
-            fingerprints: Arc::new(Mutex::new(LruCache::new(FINGERPRINTS_MAX))),
+            fingerprints: Mutex::new(LruCache::new(FINGERPRINTS_MAX)),
             stopping: CancellationToken::new(),
-            options: Arc::new(options),
+            options,
             services,
-        }
+        }))
     }
 }

@@ -23,6 +23,18 @@ pub(crate) const VERSION: &str = "4.3.0";
 /// Replaces the options that choose collector and compiler.
 const JVM_OPTIONS: &str = "KAFKA_JVM_PERFORMANCE_OPTS";
 const FORMAT_LIMIT: Duration = Duration::from_secs(120);
+/// On so few cores the optimising compiler of the JVM takes for minutes from the engine what it
+/// gives the broker (docs/BENCHMARKS.md, api).
+const CORES_FEW: usize = 4;
+
+/// Collector and compiler of the broker: on a large machine what Kafka's own start script chooses.
+const fn jvm_options(cores: usize) -> &'static str {
+    if cores <= CORES_FEW {
+        "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+    } else {
+        "-XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35"
+    }
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Kafka {
@@ -132,10 +144,11 @@ impl Server for Kafka {
     fn launch(&self) -> Launch {
         let error_file = self.folder.join("logs/hs_err_%p.log");
         let mut launch = self.java("512m");
-        // The variable of Kafka's own start script, and the collector that it chooses.
+        // the variable of Kafka's own start script
         let chosen = std::env::var(JVM_OPTIONS).unwrap_or_default();
         let chosen = if chosen.trim().is_empty() {
-            "-XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35"
+            let cores = std::thread::available_parallelism();
+            jvm_options(cores.map_or(1, std::num::NonZero::get))
         } else {
             chosen.as_str()
         };
