@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sovereign_schemas::{
     AggregateType, DepartmentId, Departments, Digest, Identifier, Outcome, Position, Problem,
     RecordedEvent, Tail, Timestamp,
@@ -100,6 +100,11 @@ pub trait CommandGate: Send + Sync {
     /// one aggregate if it takes its place in a first-in-first-out queue before it awaits anything
     /// else. Once polled, it is polled to its end, also when the client has gone.
     async fn submit(&self, line: Bytes) -> Outcome;
+
+    /// The same of a line that was read already.
+    async fn submit_object(&self, object: Map<String, Value>) -> Outcome {
+        self.submit(Value::Object(object).to_string().into()).await
+    }
 }
 
 /// What `sovereign status` prints.

@@ -118,10 +118,28 @@ impl Gate {
                 .expected(format!("at most {LINE_BYTES_MAX} bytes"));
             return (None, Err(problem));
         }
-        let object: Map<String, Value> = match serde_json::from_slice(line) {
-            Ok(object) => object,
-            Err(error) => return (None, Err(malformed(line, &error))),
-        };
+        match serde_json::from_slice(line) {
+            Ok(object) => self.parse_object_or(object, command_id),
+            Err(error) => (None, Err(malformed(line, &error))),
+        }
+    }
+
+    /// As [`Self::parse`], of a line that was read already.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_object(
+        &self,
+        object: Map<String, Value>,
+    ) -> (Option<String>, Result<RawCommand, Problem>) {
+        self.parse_object_or(object, Uuid::now_v7)
+    }
+
+    fn parse_object_or(
+        &self,
+        object: Map<String, Value>,
+        command_id: impl FnOnce() -> Uuid,
+    ) -> (Option<String>, Result<RawCommand, Problem>) {
         let told = object.get("command_id").and_then(Value::as_str).map(told);
         match self.understand(object, command_id) {
             Ok(raw) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde_json::{Map, Value};
 use sovereign_agents::{Gateway, RawRequest};
 use sovereign_aggregates::CommandPort as _;
 use sovereign_console::CommandGate;
@@ -69,7 +70,19 @@ fn refused(problem: Problem) -> Outcome {
 #[async_trait]
 impl CommandGate for Door {
     async fn submit(&self, line: Bytes) -> Outcome {
-        let (id, parsed) = self.gate.parse(&line);
+        self.run_parsed(self.gate.parse(&line)).await
+    }
+
+    async fn submit_object(&self, object: Map<String, Value>) -> Outcome {
+        self.run_parsed(self.gate.parse_object(object)).await
+    }
+}
+
+impl Door {
+    async fn run_parsed(
+        &self,
+        (id, parsed): (Option<String>, Result<RawCommand, Problem>),
+    ) -> Outcome {
         let mut outcome = match parsed {
             Ok(raw) => self.run(raw).await,
             Err(problem) => Outcome::failed(Status::Invalid, problem),

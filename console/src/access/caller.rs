@@ -1,7 +1,5 @@
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, Method, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use sovereign_schemas::{Digest, ErrorCode, Identifier, Problem, Timestamp, Uuid};
 
 use super::{Role, TokenRecord, cookie_of, csrf_matches};
@@ -106,21 +104,15 @@ impl ActsAs {
     }
 }
 
-/// Finds out who calls; lets nobody pass who cannot say.
-pub(crate) async fn identify(
-    State(shared): State<Shared>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let caller = match who(&shared, request.method(), request.headers()) {
-        Ok(caller) => caller,
-        Err(problem) => return problem.into_response(),
-    };
-    if let Err(problem) = caller.take(&shared) {
-        return HttpProblem::from(problem).into_response();
-    }
+/// Finds out who calls, and notes it in the request.
+///
+/// # Errors
+/// If the caller cannot say, or asks for too much.
+pub(crate) fn identify(shared: &Shared, request: &mut Request) -> Result<(), HttpProblem> {
+    let caller = who(shared, request.method(), request.headers())?;
+    caller.take(shared)?;
     request.extensions_mut().insert(caller);
-    next.run(request).await
+    Ok(())
 }
 
 fn who(shared: &Shared, method: &Method, headers: &HeaderMap) -> Result<Caller, HttpProblem> {

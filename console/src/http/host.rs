@@ -4,10 +4,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header, uri::Authority};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use sovereign_schemas::{ErrorCode, Problem};
 
 use super::place::Place;
@@ -54,15 +52,11 @@ impl Hosts {
 }
 
 /// Refuses requests under a foreign name and writing ones from a foreign page.
-pub(crate) async fn check(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    match refusal(
-        &shared.hosts,
-        request.method(),
-        request.uri(),
-        request.headers(),
-    ) {
-        Some(problem) => HttpProblem::new(StatusCode::FORBIDDEN, problem).into_response(),
-        None => next.run(request).await,
+pub(crate) fn check(shared: &Shared, request: &Request) -> Result<(), HttpProblem> {
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    match refusal(&shared.hosts, method, uri, headers) {
+        Some(problem) => Err(HttpProblem::new(StatusCode::FORBIDDEN, problem)),
+        None => Ok(()),
     }
 }
 

@@ -3,8 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 
@@ -12,9 +11,11 @@ use super::problem::HttpProblem;
 use super::state::Shared;
 
 /// Turns a panic into an answer; the panic's own message goes to the process' panic hook only.
-pub(crate) async fn catch_panic(request: Request, next: Next) -> Response {
-    let method = request.method().clone();
-    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+pub(crate) async fn catch_panic(
+    method: &Method,
+    answer: impl Future<Output = Response>,
+) -> Response {
+    match AssertUnwindSafe(answer).catch_unwind().await {
         Ok(response) => response,
         Err(_) => {
             tracing::error!(%method, "request handler panicked");
@@ -25,12 +26,11 @@ pub(crate) async fn catch_panic(request: Request, next: Next) -> Response {
 
 /// Ends a request that takes too long, its body's arrival included.
 pub(crate) async fn limit_time(
-    State(shared): State<Shared>,
-    request: Request,
-    next: Next,
+    shared: &Shared,
+    answer: impl Future<Output = Response>,
 ) -> Response {
     let limit_ms = shared.options.request_timeout_ms;
-    match tokio::time::timeout(Duration::from_millis(limit_ms), next.run(request)).await {
+    match tokio::time::timeout(Duration::from_millis(limit_ms), answer).await {
         Ok(response) => response,
         Err(_) => HttpProblem::timed_out(limit_ms).into_response(),
     }

@@ -1,6 +1,4 @@
-use axum::extract::Request;
 use axum::http::header;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sovereign_schemas::{ErrorCode, Problem};
 
@@ -9,9 +7,7 @@ use crate::registry;
 
 /// Gives failures that the framework words itself, such as a path that is not UTF-8, the form that
 /// all failures have.
-pub(crate) async fn reword(request: Request, next: Next) -> Response {
-    let of_registry = registry::owns(request.uri().path());
-    let response = next.run(request).await;
+pub(crate) fn reword(of_registry: bool, response: Response) -> Response {
     let status = response.status();
     let kind = response.headers().get(header::CONTENT_TYPE);
     let plain = kind.is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));

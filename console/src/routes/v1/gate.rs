@@ -65,8 +65,14 @@ pub(crate) struct CallerGate {
 
 /// A command as it goes in.
 struct Prepared {
-    line: Bytes,
+    command: Form,
     keyed: Option<Keyed>,
+}
+
+enum Form {
+    /// As it came, since nothing had to be known of it, or it is no object.
+    Line(Bytes),
+    Object(Map<String, Value>),
 }
 
 /// What a key stands for.
@@ -111,11 +117,17 @@ impl CallerGate {
 
     fn prepare(&self, number: u64, line: Bytes) -> Result<Prepared, Problem> {
         if self.caller.actor.is_none() && self.key.is_none() {
-            return Ok(Prepared { line, keyed: None });
+            return Ok(Prepared {
+                command: Form::Line(line),
+                keyed: None,
+            });
         }
         let Ok(mut object) = serde_json::from_slice::<Map<String, Value>>(&line) else {
             // the gate says what is wrong with it
-            return Ok(Prepared { line, keyed: None });
+            return Ok(Prepared {
+                command: Form::Line(line),
+                keyed: None,
+            });
         };
         self.speak_for_self(&mut object)?;
         let keyed = match &self.key {
@@ -123,7 +135,7 @@ impl CallerGate {
             Some(key) => Some(self.under(key, number, &mut object)?),
         };
         Ok(Prepared {
-            line: Value::Object(object).to_string().into(),
+            command: Form::Object(object),
             keyed,
         })
     }
@@ -308,9 +320,16 @@ impl CommandGate for CallerGate {
             Err(problem) => return Outcome::failed(Status::Invalid, problem),
         };
         let services = &self.shared.services;
-        let outcome = match &self.agent {
-            Some(acts) => services.agents.submit(acts.agent(), prepared.line).await,
-            None => services.commands.submit(prepared.line).await,
+        let outcome = match (&self.agent, prepared.command) {
+            (Some(acts), command) => {
+                let line = match command {
+                    Form::Line(line) => line,
+                    Form::Object(object) => Value::Object(object).to_string().into(),
+                };
+                services.agents.submit(acts.agent(), line).await
+            }
+            (None, Form::Line(line)) => services.commands.submit(line).await,
+            (None, Form::Object(object)) => services.commands.submit_object(object).await,
         };
         match prepared.keyed {
             None => outcome,
