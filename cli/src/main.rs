@@ -24,6 +24,11 @@ use failure::{Failure, Result, internal};
 use location::Location;
 use output::Output;
 
+/// Requests, events and batches are many small pieces that one thread makes and another frees: what
+/// the C library's own allocator is slow at (docs/BENCHMARKS.md, api).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // before any thread: this process becomes a server
     let mut raw = std::env::args_os().skip(1);
