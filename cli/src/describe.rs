@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 use sovereign_aggregates::AnyEvent;
-use sovereign_schemas::{Departments, RecordedEvent, Text, Uuid};
+use sovereign_schemas::{Departments, RecordedEvent, Text, Uuid, hex};
 
 use crate::reveal::Revealer;
 
@@ -41,13 +41,22 @@ impl Describer {
 
     /// The payload, with its texts open where there is a key and sealed where not.
     pub(crate) async fn data(&self, event: &RecordedEvent) -> Value {
-        let (decoded, found, sealed) = match closed(event) {
-            Ok(closed) => closed,
+        let decoded = match decoded(event) {
+            Ok(decoded) => decoded,
             Err(undecodable) => return undecodable,
         };
-        let Some(revealer) = self.revealer.as_ref().filter(|_| !found.is_empty()) else {
-            return sealed;
+        let Some(revealer) = self.revealer.as_ref() else {
+            return decoded.json(&sealed);
         };
+        let found: RefCell<Vec<Text>> = RefCell::default();
+        let without = decoded.json(&|text: &Text| {
+            found.borrow_mut().push(text.clone());
+            Value::Null
+        });
+        let found = found.into_inner();
+        if found.is_empty() {
+            return without;
+        }
         let mut texts: HashMap<(Uuid, u64), String> = HashMap::new();
         for text in &found {
             if let Some(plain) = revealer.reveal(text).await {
@@ -64,20 +73,12 @@ impl Describer {
 
     /// The payload with all its texts sealed.
     pub(crate) fn sealed_data(&self, event: &RecordedEvent) -> Value {
-        closed(event).map_or_else(|undecodable| undecodable, |(_, _, sealed)| sealed)
+        decoded(event).map_or_else(|undecodable| undecodable, |event| event.json(&sealed))
     }
 }
 
-/// The decoded event, its texts, and its payload with all of them sealed.
-fn closed(event: &RecordedEvent) -> Result<(AnyEvent, Vec<Text>, Value), Value> {
-    let decoded =
-        AnyEvent::decode(event).map_err(|error| json!({ "undecodable": error.to_string() }))?;
-    let found: RefCell<Vec<Text>> = RefCell::default();
-    let sealed = decoded.json(&|text: &Text| {
-        found.borrow_mut().push(text.clone());
-        sealed(text)
-    });
-    Ok((decoded, found.into_inner(), sealed))
+fn decoded(event: &RecordedEvent) -> Result<AnyEvent, Value> {
+    AnyEvent::decode(event).map_err(|error| json!({ "undecodable": error.to_string() }))
 }
 
 /// A text that stays closed: everything that its key's holder needs. Plain text is not closed.
@@ -87,8 +88,4 @@ fn sealed(text: &Text) -> Value {
         None => json!({ "key_id": text.key_id(), "index": text.index(),
             "nonce": hex(text.nonce()), "bytes": hex(text.bytes()) }),
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

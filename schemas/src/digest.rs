@@ -43,7 +43,14 @@ const fn nibble(digit: u8) -> u8 {
     }
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+/// Bytes as lower-case hexadecimal digits.
+///
+/// # Examples
+/// ```
+/// assert_eq!(sovereign_schemas::hex(&[0x0a, 0xff]), "0aff");
+/// ```
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut out = String::with_capacity(bytes.len() * 2);
     for byte in bytes {

@@ -58,7 +58,7 @@ pub mod events {
 pub use command_record::CommandRecord;
 pub use decimal::{Decimal, DecimalError};
 pub use department::{Department, DepartmentId, Departments, DepartmentsError};
-pub use digest::{Digest, DigestError};
+pub use digest::{Digest, DigestError, hex};
 pub use error::{ErrorCode, Problem};
 pub use events::EventType;
 pub use header::{AggregateType, EventHeader, IMPORT_ACTOR, RecordedEvent, TYPES_NAMESPACE};

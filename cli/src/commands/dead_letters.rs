@@ -3,11 +3,11 @@ use sovereign_guard::scrub::Scrubber;
 use sovereign_kafka::DeadLetters;
 use sovereign_kafka::dead_letters::{Letter, Summary};
 use sovereign_kafka::record;
-use sovereign_schemas::{Problem, Timestamp, Uuid};
+use sovereign_schemas::{Problem, Timestamp, Uuid, hex};
 
 use super::source::{departments, kafka_options, state};
 use crate::args::DeadLettersCommand;
-use crate::describe::{Describer, hex};
+use crate::describe::Describer;
 use crate::failure::{Result, internal};
 use crate::location::Location;
 use crate::output::{Output, Table, Tone};

@@ -555,7 +555,7 @@ fn secret(path: &Path) -> Result<String> {
     }
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).map_err(internal)?;
-    let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    let text = sovereign_schemas::hex(&bytes);
     write_private(path, format!("{text}\n").as_bytes()).map_err(|e| unusable(&e))?;
     Ok(text)
 }

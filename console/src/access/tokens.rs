@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
@@ -279,11 +279,7 @@ pub(crate) fn random_hex() -> Result<String, Problem> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes)
         .map_err(|e| Problem::new(ErrorCode::Internal, format!("no random numbers: {e}")))?;
-    let mut text = String::with_capacity(64);
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    Ok(text)
+    Ok(sovereign_schemas::hex(&bytes))
 }
 
 #[cfg(test)]
