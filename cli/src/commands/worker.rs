@@ -28,6 +28,9 @@ const LOOK: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run(location: &Location, output: Output, args: WorkerArgs) -> Result<()> {
     engine::logging(output.json);
+    // first of all: one that is asked to stop while it starts ends in order as well
+    let stop = CancellationToken::new();
+    signals(stop.clone())?;
     let state = location.running()?;
     let config = config::load(state.config.as_deref())?;
     let database = state.worker_database.clone();
@@ -43,8 +46,6 @@ pub(crate) async fn run(location: &Location, output: Output, args: WorkerArgs) -
     let (sinks, live) = sinks(location, &args, &tools, &programs)?;
     let (tell, reach) = watch::channel(Arc::new(Reach { tools, programs }));
 
-    let stop = CancellationToken::new();
-    signals(stop.clone())?;
     let name = name()?;
     let agents = match args.jobs_only {
         true => None,

@@ -317,6 +317,12 @@ fn jobs_survive_kills_of_worker_and_engine_and_no_effect_happens_twice() {
     }
     eprintln!("taken over {taken_over}, in doubt {doubts}");
     assert!(taken_over > 0, "no kill met a job that was under way");
+    // the last worker may have found nothing to do: one job more shows that it has started
+    let job = submit(
+        &engine,
+        &plan(vec![json!({ "effect": call("keyed", "/last") })]),
+    );
+    assert_eq!(wait(&engine, &job, ended)["status"], "green");
     assert_eq!(worker.stop(), 0);
     engine.run(&["verify", "--json"]).ok();
 }
