@@ -293,6 +293,17 @@ mod tests {
         let good = granted(&job, &id, RUN, &["bob"]);
         let nobody = granted(&job, &id, RUN, &[]);
         assert_eq!(code(&job, run(), &nobody), ErrorCode::ApprovalRequired);
+        let expires_at = Timestamp(2_000_000);
+        let waiting = Stage::Waiting { expires_at };
+        for stage in [Stage::None, waiting, Stage::Denied, Stage::Expired] {
+            let mut not = good.clone();
+            Arc::make_mut(&mut not.approval).stage = stage;
+            assert_eq!(
+                code(&job, run(), &not),
+                ErrorCode::ApprovalRequired,
+                "{stage:?}"
+            );
+        }
         let cent: Decimal = "1500.01".parse().unwrap();
         let mismatches = [
             but(&good, |r| r.action = ABORT.to_owned()),

@@ -74,3 +74,188 @@ impl Trade {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use sovereign_schemas::avro::{Reader, Wire as _};
+    use sovereign_schemas::events::{Side, TradeEvent, Verdict};
+    use sovereign_schemas::{Decimal, DepartmentId, Digest, Text, Timestamp, avro};
+
+    use super::super::{
+        ApplyPolicy, Authorize, GiveVerdict, Proposal, Propose, TradeCommand, TradeStatus,
+    };
+    use super::*;
+    use crate::approval::{Approval, Giver, Requested};
+
+    const TRADE: &str = "trade_eth_040226_1201";
+    const APPROVAL: &str = "approval_trade_eth_040226_1201";
+
+    fn decision() -> Decision {
+        Decision::new(
+            TRADE.parse().unwrap(),
+            Timestamp(1_000_000),
+            "anna".parse().unwrap(),
+        )
+    }
+
+    /// Some sealed text.
+    fn text() -> Text {
+        let mut datum = vec![0; 16];
+        datum.push(0);
+        datum.extend([0; 12]);
+        datum.extend([4, b'{', b'}']);
+        Text::take(&mut Reader::new(&datum)).unwrap()
+    }
+
+    fn take(trade: &mut Trade, command: TradeCommand) -> TradeEvent {
+        let event = trade.decide(command, &decision()).unwrap().remove(0);
+        trade.evolve(&event);
+        event
+    }
+
+    /// A trade of this price, judged Green, to which the built-in policy was applied.
+    fn judged(price: &str) -> Trade {
+        let mut trade = Trade::default();
+        let proposed = take(
+            &mut trade,
+            TradeCommand::Propose(Propose {
+                agent_id: "trader".parse().unwrap(),
+                instrument: "ETH".parse().unwrap(),
+                side: Side::Buy,
+                quantity: "1".parse().unwrap(),
+                price: price.parse().unwrap(),
+                amount: None,
+                currency: "USD".parse().unwrap(),
+                closes: None,
+                decided_on: Timestamp(1),
+                rationale: text(),
+            }),
+        );
+        let TradeEvent::TradeProposed(event) = &proposed else {
+            panic!("{proposed:?}");
+        };
+        trade.proposed(Proposal {
+            department: DepartmentId::ORCHESTRATOR,
+            digest: Digest::of(&[&avro::encode(event)]),
+            agent_id: event.agent_id.clone(),
+            currency: event.currency.clone(),
+        });
+        let verdict = GiveVerdict {
+            verdict: Verdict::Green,
+            rule: "limits".parse().unwrap(),
+            note: text(),
+        };
+        take(&mut trade, TradeCommand::GiveVerdict(verdict));
+        take(&mut trade, TradeCommand::ApplyPolicy(ApplyPolicy {}));
+        trade
+    }
+
+    /// As if one person had approved exactly this trade.
+    fn granted(trade: &Trade) -> Decision {
+        let intent = trade.intent.as_ref().unwrap();
+        let proposal = intent.proposal.as_deref().unwrap();
+        let mut decision = decision();
+        decision.approval_id = trade.approval_id.clone();
+        decision.approval = Arc::new(Approval {
+            stage: Stage::Granted,
+            requested: Some(Box::new(Requested {
+                action: EXECUTE.to_owned(),
+                target_id: TRADE.to_owned(),
+                action_digest: proposal.digest,
+                amount: intent.amount,
+                currency: "USD".to_owned(),
+                policy_version: decision.policy.version,
+                requested_by: "guardian".to_owned(),
+                on_behalf_of: Some("trader".to_owned()),
+                people_needed: 1,
+                expires_at: Timestamp(2_000_000),
+            })),
+            given: vec![Giver {
+                approver: "bob".to_owned(),
+                passkey: Digest::ZERO,
+                assertion: Digest::ZERO,
+            }],
+            refused: 0,
+        });
+        decision
+    }
+
+    fn but(decision: &Decision, change: impl FnOnce(&mut Approval)) -> Decision {
+        let mut decision = decision.clone();
+        change(Arc::make_mut(&mut decision.approval));
+        decision
+    }
+
+    fn asked(approval: &mut Approval) -> &mut Requested {
+        approval.requested.as_mut().unwrap()
+    }
+
+    fn code(trade: &Trade, decision: &Decision) -> ErrorCode {
+        let command = TradeCommand::Authorize(Authorize { approval_id: None });
+        trade.decide(command, decision).unwrap_err().problem.code
+    }
+
+    #[test]
+    fn a_trade_waits_above_the_policys_amount_and_not_at_it() {
+        assert_eq!(judged("1000").status, TradeStatus::Authorized);
+        let held = judged("1000.01");
+        assert_eq!(held.status, TradeStatus::Held);
+        assert_eq!(held.approval_id.as_deref(), Some(APPROVAL));
+    }
+
+    #[test]
+    fn a_held_trade_is_authorized_only_by_an_approval_of_exactly_this_trade() {
+        let mut trade = judged("1500");
+        let good = granted(&trade);
+        let cent: Decimal = "1500.01".parse().unwrap();
+        let mut elsewhere = good.clone();
+        elsewhere.approval_id = Some("approval_other".to_owned());
+        let mismatches = [
+            elsewhere,
+            but(&good, |a| asked(a).action = "job.run".to_owned()),
+            but(&good, |a| asked(a).target_id = "another".to_owned()),
+            but(&good, |a| asked(a).action_digest = Digest::ZERO),
+            but(&good, |a| asked(a).amount = cent),
+            but(&good, |a| asked(a).currency = "EUR".to_owned()),
+            but(&good, |a| asked(a).on_behalf_of = None),
+            but(&good, |a| asked(a).on_behalf_of = Some("bob".to_owned())),
+        ];
+        for (index, changed) in mismatches.iter().enumerate() {
+            let found = code(&trade, changed);
+            assert_eq!(found, ErrorCode::ApprovalTermsMismatch, "{index}");
+        }
+        let expires_at = Timestamp(2_000_000);
+        let waiting = Stage::Waiting { expires_at };
+        for stage in [Stage::None, waiting, Stage::Denied, Stage::Expired] {
+            let not = but(&good, |a| a.stage = stage);
+            assert_eq!(code(&trade, &not), ErrorCode::ApprovalRequired, "{stage:?}");
+        }
+        let nobody = but(&good, |a| a.given.clear());
+        assert_eq!(code(&trade, &nobody), ErrorCode::ApprovalRequired);
+        let older = but(&good, |a| asked(a).policy_version += 1);
+        assert_eq!(code(&trade, &older), ErrorCode::PolicyChanged);
+
+        let run = TradeCommand::Authorize(Authorize { approval_id: None });
+        let events = trade.decide(run, &good).unwrap();
+        let expected = TradeEvent::from(TradeAuthorized {
+            authority: format!("approval:{APPROVAL}"),
+        });
+        assert_eq!(events, [expected]);
+        trade.evolve(&events[0]);
+        assert_eq!(
+            code(&trade, &good),
+            ErrorCode::WrongState,
+            "an approval counts once"
+        );
+    }
+
+    #[test]
+    fn what_the_proposal_said_has_to_be_known() {
+        let mut trade = judged("1500");
+        let good = granted(&trade);
+        trade.intent.as_mut().unwrap().proposal = None;
+        assert_eq!(code(&trade, &good), ErrorCode::ApprovalTermsMismatch);
+    }
+}

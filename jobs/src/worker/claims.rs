@@ -8,10 +8,9 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use sovereign_event_store::{Claim, JobQueueStore, StoreError};
+use sovereign_event_store::Claim;
 use tokio::time::Instant;
 
-use super::WorkerOptions;
 use super::leases::Leases;
 use crate::Turns;
 
@@ -106,13 +105,13 @@ impl Claims {
         self.told.fetch_add(1, Ordering::Release);
     }
 
-    /// A job of any queue, by the weights of these.
-    pub(super) async fn next(
+    /// A job of any queue, by the weights of these. `ask` claims up to so many jobs of one queue
+    /// from the database.
+    pub(super) async fn next<E, F: Future<Output = Result<Vec<Claim>, E>>>(
         &self,
-        store: &JobQueueStore,
-        options: &WorkerOptions,
         leases: &Leases,
-    ) -> Result<Option<Claim>, StoreError> {
+        ask: impl Fn(u8, usize) -> F,
+    ) -> Result<Option<Claim>, E> {
         let asking = Asking::new(&self.asking);
         let mut stock = self.stock.lock().await;
         // each time round a queue is found empty, or all that was asked for came
@@ -126,8 +125,7 @@ impl Claims {
             }
             for (queue, most) in wanted.into_iter().enumerate().filter(|(_, most)| *most > 0) {
                 let asked = Instant::now();
-                let name = options.name.as_str();
-                let found = store.claim(queue as u8, most, name, options.lease).await?;
+                let found = ask(queue as u8, most).await?;
                 if found.len() < most {
                     stock.queues.short(queue, told);
                 }
@@ -175,6 +173,129 @@ mod tests {
         queues.short(2, 7);
         assert_eq!(queues.wanted(5, 7), [0, 0, 0]);
         assert_eq!(queues.wanted(5, 8).iter().sum::<usize>(), 5);
+    }
+
+    /// A database of three queues that notes what it was asked.
+    #[derive(Default)]
+    struct Made {
+        queued: std::sync::Mutex<[VecDeque<String>; QUEUES]>,
+        asked: std::sync::Mutex<Vec<(u8, usize)>>,
+    }
+
+    impl Made {
+        fn put(&self, queue: usize, jobs: &[&str]) {
+            let jobs = jobs.iter().map(|job| (*job).to_owned());
+            self.queued.lock().unwrap()[queue].extend(jobs);
+        }
+
+        fn asked(&self) -> Vec<(u8, usize)> {
+            std::mem::take(&mut self.asked.lock().unwrap())
+        }
+
+        async fn claim(&self, queue: u8, most: usize) -> Result<Vec<Claim>, &'static str> {
+            self.asked.lock().unwrap().push((queue, most));
+            // so that other places come in between
+            tokio::task::yield_now().await;
+            let mut queued = self.queued.lock().unwrap();
+            let queued = &mut queued[usize::from(queue)];
+            if queued.front().is_some_and(|job| job == "broken") {
+                queued.pop_front();
+                return Err("the database said no");
+            }
+            let most = most.min(queued.len());
+            let claims = queued.drain(..most).map(|job_id| Claim { job_id, queue });
+            Ok(claims.collect())
+        }
+
+        async fn next(&self, claims: &Claims, leases: &Leases) -> Option<String> {
+            let ask = |queue, most| self.claim(queue, most);
+            let claim = claims.next(leases, ask).await.unwrap();
+            claim.map(|claim| claim.job_id)
+        }
+    }
+
+    fn leases() -> Leases {
+        Leases::new(std::time::Duration::from_secs(60))
+    }
+
+    #[tokio::test]
+    async fn places_that_ask_at_once_share_one_question() {
+        let (made, claims, leases) = (Made::default(), Claims::new(&[1]), leases());
+        made.put(1, &["a", "b", "c", "d"]);
+        let next = || made.next(&claims, &leases);
+        let (first, second, third) = tokio::join!(next(), next(), next());
+        let taken = [first, second, third].map(Option::unwrap);
+        assert_eq!(taken, ["a", "b", "c"]);
+        // whoever came first did not know of the others yet
+        assert_eq!(made.asked(), [(1, 1), (1, 2)]);
+        assert_eq!(leases.held().len(), 3, "only of what was claimed");
+        assert_eq!(next().await.as_deref(), Some("d"));
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_had_less_is_asked_again_after_a_telling_only() {
+        let (made, claims, leases) = (Made::default(), Claims::new(&[1]), leases());
+        assert_eq!(made.next(&claims, &leases).await, None);
+        made.put(1, &["a", "b"]);
+        assert_eq!(made.next(&claims, &leases).await, None);
+        assert_eq!(made.asked(), [(1, 1)]);
+        claims.tell();
+        assert_eq!(made.next(&claims, &leases).await.as_deref(), Some("a"));
+        // it had all that was asked for, so it may have more
+        assert_eq!(made.next(&claims, &leases).await.as_deref(), Some("b"));
+        assert_eq!(made.asked(), [(1, 1), (1, 1)]);
+    }
+
+    #[tokio::test]
+    async fn a_telling_while_the_database_is_asked_counts() {
+        let (made, claims, leases) = (Made::default(), Claims::new(&[1]), leases());
+        let ask = |_, _| async {
+            // found nothing, and then there is something before the answer arrives
+            claims.tell();
+            made.put(1, &["late"]);
+            made.asked.lock().unwrap().push((1, 0));
+            Ok::<_, &'static str>(Vec::new())
+        };
+        let asked_once = tokio::time::timeout(
+            std::time::Duration::from_millis(50),
+            claims.next(&leases, |queue, most| {
+                let first = made.asked.lock().unwrap().is_empty();
+                let (ask, made) = (&ask, &made);
+                async move {
+                    if first {
+                        ask(queue, most).await
+                    } else {
+                        made.claim(queue, most).await
+                    }
+                }
+            }),
+        );
+        let claim = asked_once.await.expect("it ends").unwrap();
+        assert_eq!(claim.map(|claim| claim.job_id).as_deref(), Some("late"));
+    }
+
+    #[tokio::test]
+    async fn what_was_claimed_before_a_failure_is_not_lost() {
+        let (made, claims, leases) = (Made::default(), Claims::new(&[0, 1, 2]), leases());
+        made.put(0, &["urgent"]);
+        made.put(1, &["broken"]);
+        // as many places as make every queue be asked
+        let _others: Vec<Asking<'_>> = (0..20).map(|_| Asking::new(&claims.asking)).collect();
+        let ask = |queue, most| made.claim(queue, most);
+        assert!(claims.next(&leases, ask).await.is_err());
+        assert_eq!(leases.held(), ["urgent"]);
+        assert_eq!(made.next(&claims, &leases).await.as_deref(), Some("urgent"));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_came_for_is_given_back() {
+        let (made, claims, leases) = (Made::default(), Claims::new(&[1]), leases());
+        made.put(1, &["a", "b", "c"]);
+        let _other = Asking::new(&claims.asking);
+        assert_eq!(made.next(&claims, &leases).await.as_deref(), Some("a"));
+        let rest: Vec<String> = claims.rest().await.into_iter().map(|c| c.job_id).collect();
+        assert_eq!(rest, ["b"]);
+        assert!(claims.rest().await.is_empty());
     }
 
     #[test]

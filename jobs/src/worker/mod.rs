@@ -233,7 +233,9 @@ impl Slot {
                 leases,
                 ..
             } = &self.worker;
-            match self.claims.next(queue, options, leases).await {
+            let (name, lease) = (options.name.as_str(), options.lease);
+            let ask = |number, most| queue.claim(number, most, name, lease);
+            match self.claims.next(leases, ask).await {
                 Ok(Some(claim)) => self.work(claim).await,
                 Ok(None) => woken.await,
                 Err(error) => {
