@@ -61,6 +61,11 @@ pub(crate) const LEDGER: Migrations = Migrations {
             name: "held",
             sql: include_str!("../migrations/ledger-0008-held.sql"),
         },
+        Migration {
+            version: 9,
+            name: "aborts",
+            sql: include_str!("../migrations/ledger-0009-aborts.sql"),
+        },
     ],
 };
 

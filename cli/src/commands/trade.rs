@@ -12,6 +12,8 @@ use crate::output::Output;
 
 /// How long an engine that went away is waited for.
 const ENGINE_WAIT: Duration = Duration::from_secs(120);
+/// When nothing has moved for so long, it is said what is waited for.
+const STILL: Duration = Duration::from_secs(15);
 
 /// Has the built-in agents work through a market file, shows how far they are, then reports. The
 /// engine does the work: interrupting this command does not stop it, and running it again looks
@@ -33,6 +35,7 @@ pub(crate) async fn run(location: &Location, output: Output, args: TradeArgs) ->
         "bars worked through",
     );
     let mut told = 0;
+    let mut moves = Moves::new();
     let mut silent_since: Option<Instant> = None;
     loop {
         match client.get("/api/status").await {
@@ -51,6 +54,9 @@ pub(crate) async fn run(location: &Location, output: Output, args: TradeArgs) ->
                     break;
                 }
                 stopped(&status)?;
+                if let Some(hint) = moves.still(&status, Instant::now()) {
+                    output.hint(hint);
+                }
             }
             Err(Failure::Problem(problem)) if problem.code == ErrorCode::EngineNotRunning => {
                 let since = *silent_since.get_or_insert_with(Instant::now);
@@ -74,6 +80,46 @@ pub(crate) async fn run(location: &Location, output: Output, args: TradeArgs) ->
         .then(|| written as f64 / begun.elapsed().as_secs_f64());
     trade_report::print(location, output, &client, rate).await
 }
+
+/// When something moved last, and whether it was said that nothing does.
+struct Moves {
+    head: u64,
+    since: Instant,
+    said: bool,
+}
+
+impl Moves {
+    fn new() -> Self {
+        Self {
+            head: 0,
+            since: Instant::now(),
+            said: false,
+        }
+    }
+
+    /// What is waited for, once, when nothing has been recorded for a while.
+    fn still(&mut self, status: &Value, now: Instant) -> Option<String> {
+        let head = number(&status["head"]);
+        if head != self.head {
+            (self.head, self.since, self.said) = (head, now, false);
+        }
+        let still = now.saturating_duration_since(self.since) > STILL;
+        if !still || std::mem::replace(&mut self.said, true) {
+            return None;
+        }
+        let seconds = STILL.as_secs();
+        Some(match number(&status["task"]["orders"]) {
+            0 => format!("nothing has happened for {seconds} s: `sovereign status` says why"),
+            orders => {
+                format!("nothing has happened for {seconds} s, orders wait: {orders}. {WORKERS}")
+            }
+        })
+    }
+}
+
+/// Why orders are not carried out.
+const WORKERS: &str = "They need a worker (`sovereign worker` starts one) and a queue that is not \
+    paused (`sovereign jobs resume high`)";
 
 fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
@@ -106,5 +152,29 @@ fn stopped(status: &Value) -> Result<()> {
     match serde_json::from_value::<sovereign_schemas::Problem>(problem) {
         Ok(problem) => Err(problem.into()),
         Err(_) => Err(Failure::new(ErrorCode::Internal, "agents have stopped")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_said_once_what_is_waited_for() {
+        let begun = Instant::now();
+        let mut moves = Moves::new();
+        let at = |head: u64, orders: u64| json!({ "head": head, "task": { "orders": orders } });
+        let after = |s: u64| begun + Duration::from_secs(s);
+        assert_eq!(moves.still(&at(7, 2), after(1)), None);
+        assert_eq!(moves.still(&at(7, 2), after(16)), None);
+        let said = moves.still(&at(7, 2), after(17)).unwrap();
+        assert!(
+            said.contains("orders wait: 2") && said.contains("jobs resume"),
+            "{said}"
+        );
+        assert_eq!(moves.still(&at(7, 2), after(60)), None);
+        assert_eq!(moves.still(&at(8, 0), after(61)), None);
+        let said = moves.still(&at(8, 0), after(80)).unwrap();
+        assert!(said.contains("sovereign status"), "{said}");
     }
 }

@@ -1,10 +1,13 @@
 //! The OpenAPI document: whole, consistent, and of the routes that there are.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
+use sovereign_console::InProcess;
 
-use crate::support::{TOKEN, start};
+use crate::support::{MemoryStore, TOKEN, nothing, options, start};
 
 async fn document() -> (crate::support::Running, Value) {
     let running = start().await;
@@ -116,4 +119,32 @@ async fn every_operation_is_a_route_and_no_other_method_is() {
         }
     }
     running.stop().await;
+}
+
+#[tokio::test]
+async fn where_nothing_is_there_every_operation_says_so_and_none_fails() {
+    let (running, document) = document().await;
+    running.stop().await;
+    let schemas = Arc::new(MemoryStore::default());
+    let console = InProcess::new(options(), nothing::services(schemas).await);
+    let bearer = format!("Bearer {TOKEN}");
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("content-type", "application/json"),
+    ];
+    let mut asked = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let place = path.replace(['{', '}'], "");
+        for method in methods.as_object().unwrap().keys() {
+            let body = Bytes::from_static(b"{}");
+            let answer = console
+                .answer(&method.to_uppercase(), &place, &headers, body)
+                .await;
+            // a feed that breaks off has none
+            let status = answer.map_or(200, |answer| answer.status);
+            assert!(status < 500, "{method} {path}: {status}");
+            asked += 1;
+        }
+    }
+    assert!(asked > 30, "{asked}");
 }

@@ -101,6 +101,21 @@ impl JobQueueStore {
         Ok(kept)
     }
 
+    /// Jobs that this worker runs and somebody has given up.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn given_up(&self, worker: &str) -> Result<Vec<String>, StoreError> {
+        let found = sqlx::query_scalar(
+            "select job_id from ledger.jobs \
+             where claimed_by = $1 and aborting and status = 'running'",
+        )
+        .bind(worker)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(found)
+    }
+
     /// Gives a claim back that came to nothing; others may claim it at once, or after `pause`.
     ///
     /// # Errors

@@ -42,6 +42,7 @@ struct Columns {
     jobs: Vec<String>,
     status: Vec<Option<&'static str>>,
     aborts: Vec<bool>,
+    given_up: Vec<bool>,
     attempt: Vec<Option<i32>>,
     /// Due time in seconds since 1970.
     due: Vec<Option<f64>>,
@@ -55,6 +56,7 @@ impl Columns {
         self.jobs.push(job.to_owned());
         self.status.push(change.status.map(|s| s.as_str()));
         self.aborts.push(change.aborts);
+        self.given_up.push(change.given_up);
         self.attempt.push(change.attempt);
         self.due.push(match change.claimable {
             Some(Claimable::At(at)) => Some(seconds(at)),
@@ -182,7 +184,7 @@ async fn take(
     let mut sorted: Vec<_> = changes.iter().collect();
     sorted.sort_by_key(|(job, _)| *job);
     for (job, change) in sorted {
-        if change.status.is_some() || change.aborts {
+        if change.status.is_some() || change.given_up {
             columns.push(job, change);
         }
     }
@@ -191,6 +193,7 @@ async fn take(
              status = coalesce(c.status, case when j.status = 'running' then 'running' else 'queued' end), \
              attempt = coalesce(c.attempt, j.attempt), \
              ended_at_us = coalesce(c.ended_at, j.ended_at_us), \
+             aborting = j.aborting or c.given_up, \
              claimable_at = case \
                  when c.due is not null then to_timestamp(least(c.due, extract(epoch from now()) + $9)) \
                  when c.lease_ms is not null then \
@@ -198,8 +201,8 @@ async fn take(
                  when c.now or (c.aborts and j.status <> 'running') then now() \
                  else j.claimable_at end \
          from unnest($1::text[], $2::text[], $3::bool[], $4::int[], $5::float8[], $6::int[], \
-                     $7::bool[], $8::bigint[]) \
-              as c (job_id, status, aborts, attempt, due, lease_ms, now, ended_at) \
+                     $7::bool[], $8::bigint[], $10::bool[]) \
+              as c (job_id, status, aborts, attempt, due, lease_ms, now, ended_at, given_up) \
          where j.job_id = c.job_id",
     )
     .bind(&columns.jobs)
@@ -211,6 +214,7 @@ async fn take(
     .bind(&columns.now)
     .bind(&columns.ended_at)
     .bind(AHEAD_S_MAX as f64)
+    .bind(&columns.given_up)
     .execute(&mut *connection)
     .await?;
     settle(connection, changes).await

@@ -41,6 +41,8 @@ pub(super) struct Change {
     pub(super) status: Option<JobStatus>,
     /// It is to be aborted: it is queued unless a worker has it.
     pub(super) aborts: bool,
+    /// Somebody gave it up, whatever came behind that.
+    pub(super) given_up: bool,
     pub(super) attempt: Option<i32>,
     pub(super) claimable: Option<Claimable>,
     pub(super) ended_at: Option<Timestamp>,
@@ -96,6 +98,7 @@ pub(super) fn fold(
     }
     let change = changes.entry(header.aggregate_id.clone()).or_default();
     if let JobEvent::JobAbortRequested(_) = decoded {
+        change.given_up = true;
         match change.status {
             Some(JobStatus::Running) => {}
             Some(_) => {

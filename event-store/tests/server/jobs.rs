@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use sovereign_aggregates::job::{Cancel, JobCommand, Start, Step, Submit, Then, effect_id};
+use sovereign_aggregates::job::{Abort, Cancel, JobCommand, Start, Step, Submit, Then, effect_id};
 use sovereign_aggregates::{AnyCommand, CommandPort as _};
 use sovereign_event_store::{Decided, JobQueueStore, Ledger};
 use sovereign_guard::admit;
@@ -56,6 +56,29 @@ async fn end(ledger: &Ledger, job: &str, verdict: Verdict) {
         },
     };
     send(ledger, job, JobCommand::Start(start)).await;
+}
+
+/// A worker begins, with an effect that takes long.
+fn begin() -> JobCommand {
+    JobCommand::Start(Start {
+        attempt: 1,
+        takes_over: false,
+        worker: "worker-1".parse().unwrap(),
+        lease_ms: 60_000,
+        then: Then::Effect {
+            kind: "timer".parse().unwrap(),
+            effect: text("{}"),
+            repeatable: true,
+            compensates: None,
+        },
+    })
+}
+
+fn abort() -> JobCommand {
+    JobCommand::Abort(Abort {
+        reason: "operator".parse().unwrap(),
+        approval_id: None,
+    })
 }
 
 /// Feeds all that is in the ledger.
@@ -153,6 +176,39 @@ async fn a_lease_is_kept_by_renewal_and_lost_by_silence() {
     assert!(claimed(&queue, 2, 9, "three").await.is_empty());
     queue.give_back("a", "two", Duration::ZERO).await.unwrap();
     assert_eq!(claimed(&queue, 2, 9, "three").await, ["a"]);
+    database.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_sees_which_of_its_jobs_were_given_up() {
+    let database = Database::create().await;
+    let (ledger, queue) = (
+        database.open().await,
+        JobQueueStore::connect(&database.url).unwrap(),
+    );
+    for job in ["a", "b", "c"] {
+        send(&ledger, job, submit(JobQueue::Low, &[])).await;
+    }
+    feed(&ledger, &queue).await;
+    assert_eq!(claimed(&queue, 2, 2, "one").await, ["a", "b"]);
+    for job in ["a", "b"] {
+        send(&ledger, job, begin()).await;
+    }
+    feed(&ledger, &queue).await;
+    assert!(queue.given_up("one").await.unwrap().is_empty());
+    send(&ledger, "a", abort()).await;
+    send(&ledger, "c", abort()).await;
+    feed(&ledger, &queue).await;
+    assert_eq!(queue.given_up("one").await.unwrap(), ["a"]);
+    assert!(queue.given_up("two").await.unwrap().is_empty());
+    // the same from the first event on, where all comes in one batch
+    queue.rebuild().await.unwrap();
+    feed(&ledger, &queue).await;
+    sqlx::query("update ledger.jobs set claimed_by = 'one'")
+        .execute(&mut database.connect().await)
+        .await
+        .unwrap();
+    assert_eq!(queue.given_up("one").await.unwrap(), ["a"]);
     database.remove().await;
 }
 
@@ -269,19 +325,7 @@ async fn the_tables_are_only_an_index_and_paused_queues_give_nothing() {
     }
     send(&ledger, "d", submit(JobQueue::Default, &["a"])).await;
     end(&ledger, "a", Verdict::Green).await;
-    let start = Start {
-        attempt: 1,
-        takes_over: false,
-        worker: "worker-1".parse().unwrap(),
-        lease_ms: 60_000,
-        then: Then::Effect {
-            kind: "timer".parse().unwrap(),
-            effect: text("{}"),
-            repeatable: true,
-            compensates: None,
-        },
-    };
-    send(&ledger, "b", JobCommand::Start(start)).await;
+    send(&ledger, "b", begin()).await;
     feed(&ledger, &queue).await;
     let before = queue.list(0, 100, true).await.unwrap();
     let statuses: Vec<&str> = before.iter().map(|row| row.status.as_str()).collect();

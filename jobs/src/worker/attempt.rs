@@ -46,6 +46,20 @@ enum Dropped {
 struct Running {
     index: u32,
     effect: Effect,
+    /// Whether it is called off when somebody gives the job up: it changes nothing, and takes long.
+    ends_early: bool,
+}
+
+impl Running {
+    fn new(history: &History, index: u32, effect: Effect) -> Self {
+        let undoes = |e: &JobEffect| e.compensates.is_some();
+        let own = !history.job.effects.get(index as usize).is_some_and(undoes);
+        Self {
+            index,
+            ends_early: own && history.job.abort.is_none() && matches!(effect, Effect::Timer(_)),
+            effect,
+        }
+    }
 }
 
 impl From<Problem> for Dropped {
@@ -253,16 +267,13 @@ impl Attempt<'_> {
                 };
                 history.started(Some((known, state)), index);
                 let effect = effect.as_ref().clone();
-                Ok(Some(Running { index, effect }))
+                Ok(Some(Running::new(history, index, effect)))
             }
             Proposal::Again(index) => {
                 history.started(None, *index);
                 let known = history.effects.get(*index as usize).ok_or(Dropped::Lost)?;
                 let effect = Effect::from_value(known.effect.clone())?;
-                Ok(Some(Running {
-                    index: *index,
-                    effect,
-                }))
+                Ok(Some(Running::new(history, *index, effect)))
             }
             _ => Ok(None),
         }
@@ -277,7 +288,19 @@ impl Attempt<'_> {
         }
         let id = effect_id(self.job, running.index);
         let request = Request::new(EffectId(id), running.effect.clone());
-        let outcome = self.worker.sink.run(&request, self.call_off).await;
+        let call_off = self.call_off.child_token();
+        let given_up = async {
+            if !running.ends_early {
+                std::future::pending::<()>().await;
+            }
+            self.lease.given_up().await;
+            call_off.cancel();
+            std::future::pending().await
+        };
+        let outcome = tokio::select! {
+            outcome = self.worker.sink.run(&request, &call_off) => outcome,
+            never = given_up => never,
+        };
         let kind = running.effect.kind();
         metrics::counter!("sovereign_job_effects_total", "kind" => kind, "outcome" => outcome.name())
             .increment(1);

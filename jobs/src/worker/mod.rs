@@ -42,6 +42,8 @@ pub struct WorkerOptions {
 const SLOTS_MAX: usize = 256;
 /// Shortest lease.
 const LEASE_MIN: Duration = Duration::from_secs(1);
+/// Whether a job was given up is looked for at most so often.
+const LOOK: Duration = Duration::from_millis(100);
 /// After a failure of the database it is tried again after so long.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -114,8 +116,14 @@ impl Worker {
             Arc::new(Claims::new(&self.options.queues)),
             Arc::new(Claims::new(kept.as_slice())),
         );
-        let told = [Arc::clone(&all), Arc::clone(&urgent)];
-        let listener = tokio::spawn(listen(self.clone(), told, Arc::clone(&wake), stop.clone()));
+        let told = Told {
+            claims: [Arc::clone(&all), Arc::clone(&urgent)],
+            wake: Arc::clone(&wake),
+            look: Arc::new(Notify::new()),
+        };
+        let given_up = tokio::spawn(self.clone().give_up(Arc::clone(&told.look)));
+        // it listens to its end: an abort ends what the places are asked to finish
+        let listener = tokio::spawn(listen(self.clone(), told));
         let keeper = tokio::spawn(self.clone().keep_leases());
         let slots: Vec<_> = (0..self.options.slots)
             .map(|slot| {
@@ -151,15 +159,29 @@ impl Worker {
                 self.give_back(&claim.job_id, Duration::ZERO).await;
             }
         }
-        late.abort();
-        keeper.abort();
-        listener.abort();
+        for helper in [late, keeper, listener, given_up] {
+            helper.abort();
+        }
     }
 
     async fn give_back(&self, job: &str, pause: Duration) {
         let name = self.options.name.as_str();
         if let Err(error) = self.queue.give_back(job, name, pause).await {
             debug!(%error, job, "claim stays until its lease ends");
+        }
+    }
+
+    /// Ends the waits of jobs that somebody has given up.
+    async fn give_up(self, look: Arc<Notify>) {
+        loop {
+            look.notified().await;
+            if !self.leases.held().is_empty() {
+                match self.queue.given_up(self.options.name.as_str()).await {
+                    Ok(jobs) => self.leases.give_up(&jobs),
+                    Err(error) => debug!(%error, "aborts wait for the next look"),
+                }
+            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -181,32 +203,35 @@ impl Worker {
     }
 }
 
-/// Wakes the places when somebody says that there are jobs, and now and then.
-async fn listen(
-    worker: Worker,
-    told: [Arc<Claims>; 2],
+/// Who is told that something changed in the queue.
+struct Told {
+    claims: [Arc<Claims>; 2],
     wake: Arc<Notify>,
-    stop: CancellationToken,
-) {
-    let tell = || {
-        told.iter().for_each(|claims| claims.tell());
-        wake.notify_waiters();
-    };
-    while !stop.is_cancelled() {
+    look: Arc<Notify>,
+}
+
+impl Told {
+    fn tell(&self) {
+        self.claims.iter().for_each(|claims| claims.tell());
+        self.wake.notify_waiters();
+        self.look.notify_one();
+    }
+}
+
+/// Tells when somebody says that something changed, and now and then.
+async fn listen(worker: Worker, told: Told) {
+    loop {
         match worker.queue.signal().await {
             Ok(mut signal) => loop {
-                tell();
+                told.tell();
                 if let Err(error) = signal.wait(worker.options.poll).await {
                     debug!(%error, "signal lost");
                     break;
                 }
-                if stop.is_cancelled() {
-                    return;
-                }
             },
             Err(error) => debug!(%error, "no signal"),
         }
-        tell();
+        told.tell();
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -2,6 +2,7 @@ mod agents;
 mod approvals;
 mod gate;
 mod journal;
+pub(crate) mod nothing;
 mod schemas;
 mod services;
 
