@@ -11,6 +11,9 @@ use tokio::net::TcpStream;
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
+/// Room for an answer, as a rule.
+const READ_BYTES: usize = 1 << 14;
+
 pub(crate) struct Connection {
     stream: TcpStream,
     /// Of every request, up to the length of its body.
@@ -39,7 +42,7 @@ impl Connection {
             stream,
             head,
             out: Vec::new(),
-            read: Vec::new(),
+            read: Vec::with_capacity(READ_BYTES),
             used: 0,
         })
     }
@@ -79,7 +82,7 @@ impl Connection {
 }
 
 fn find(text: &[u8], what: &[u8]) -> Option<usize> {
-    text.windows(what.len()).position(|part| part == what)
+    memchr::memmem::find(text, what)
 }
 
 fn length(head: &[u8]) -> Option<usize> {

@@ -17,6 +17,9 @@ const ID_BYTES: usize = 36;
 /// Bytes of an event of these commands as the stream sends it; `raw` sends as many.
 const FRAME_BYTES: usize = 1_600;
 
+/// Read at once.
+const READ_BYTES: usize = 1 << 18;
+
 pub(super) struct Follower(TcpStream);
 
 impl Follower {
@@ -39,9 +42,11 @@ impl Follower {
     /// When each of them came, in the order of their numbers; each once.
     pub(super) async fn all(mut self, round: u64) -> anyhow::Result<Vec<Instant>> {
         let mut came = vec![None; COUNT as usize];
-        let (mut left, mut read) = (COUNT, Vec::new());
+        let (mut left, mut read) = (COUNT, Vec::with_capacity(2 * READ_BYTES));
         let prefix = emit::id(round, 0)[..24].to_owned();
         while left > 0 {
+            // or it would read what little room there is, again and again
+            read.reserve(READ_BYTES);
             let more = timeout(PATIENCE, self.0.read_buf(&mut read));
             let more = more
                 .await
@@ -68,7 +73,7 @@ impl Follower {
 
 /// Where the next whole id begins.
 fn next(read: &[u8]) -> Option<usize> {
-    let at = read.windows(MARK.len()).position(|part| part == MARK)? + MARK.len();
+    let at = memchr::memmem::find(read, MARK)? + MARK.len();
     (read.len() >= at + ID_BYTES).then_some(at)
 }
 
@@ -88,7 +93,7 @@ pub(super) async fn raw() -> anyhow::Result<Reading> {
         anyhow::Ok(())
     });
     let (mut came, mut bytes) = (Vec::new(), 0);
-    let mut buffer = vec![0; 1 << 16];
+    let mut buffer = vec![0; READ_BYTES];
     while came.len() < COUNT as usize {
         let read = timeout(PATIENCE, from.read(&mut buffer)).await??;
         ensure!(read > 0, "the sender ended");

@@ -59,11 +59,12 @@ fn due(start: Instant, n: u64) -> Instant {
 }
 
 async fn ours(engine: &Engine, token: &str, round: u64) -> anyhow::Result<Reading> {
+    let chunks = emit::chunks(round)?;
     let head = engine.settle().await?;
     let follower = follow::Follower::open(engine.addr, token, head).await?;
     let start = Instant::now() + Duration::from_millis(300);
     let came = tokio::spawn(follower.all(round));
-    emit::all(engine.addr, token, start, round).await?;
+    emit::all(engine.addr, token, start, chunks).await?;
     Ok(reading(start, &came.await??))
 }
 
