@@ -82,7 +82,7 @@ fn the_engine_works_with_servers_that_it_did_not_start() {
             (way, Some(site))
         }
     };
-    let engine = Engine::new("external");
+    let engine = Engine::with_worker("external");
     way.up(&engine).ok();
     let before = engine.head();
     assert_eq!(
