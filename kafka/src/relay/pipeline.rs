@@ -14,8 +14,9 @@ use super::{Failure, RelayOptions};
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Least time between the starts of two transactions while little comes in: each costs the broker
-/// more than the events in it. An event that comes after a pause does not wait.
-const GATHER: Duration = Duration::from_millis(8);
+/// more than the events in it, and takes cores from whoever writes them. An event that comes after a
+/// pause does not wait.
+const GATHER: Duration = Duration::from_millis(24);
 
 /// Runs both lanes from `head` on until one fails or `stopped` says so.
 #[expect(
