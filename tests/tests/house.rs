@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
+use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand, Package};
 
 /// The drawing: rooms from the ground up. An arrow may only point to a lower number.
 const LAYERS: &[(&str, u8)] = &[
@@ -108,6 +108,24 @@ fn heavy_dependencies_stay_in_their_rooms() {
             );
         }
     }
+}
+
+/// An authenticator in software signs what nobody saw: only tests and tools for tests may have it.
+#[test]
+fn no_room_of_the_product_has_an_authenticator_in_software() {
+    let metadata = metadata();
+    let mut seen = 0;
+    for room in rooms(&metadata) {
+        let passkeys = |d: &&Dependency| d.name == "sovereign-passkeys";
+        for dependency in room.dependencies.iter().filter(passkeys) {
+            seen += 1;
+            let soft = dependency.features.iter().any(|f| f == "soft");
+            let for_tests =
+                dependency.kind == DependencyKind::Development || room.name == "sovereign-tests";
+            assert!(!soft || for_tests, "{} turns on `soft`", room.name);
+        }
+    }
+    assert!(seen >= 3, "the rule lost what it looks at");
 }
 
 /// Whether the package is in the resolved graph (Cargo.lock also lists optional ones).
