@@ -19,6 +19,8 @@ mod parse;
 pub mod policy;
 mod port;
 mod reads;
+#[cfg(test)]
+mod recorded_text;
 mod refusal;
 pub mod schedules;
 pub mod trade;

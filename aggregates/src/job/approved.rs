@@ -176,12 +176,12 @@ mod tests {
 
     use cqrs_es::DomainEvent as _;
     use sovereign_schemas::Timestamp;
-    use sovereign_schemas::avro::{Reader, Wire as _};
     use sovereign_schemas::events::{JobEvent, JobQueue};
 
     use super::*;
     use crate::approval::{Approval, Giver, Requested};
     use crate::job::{Abort, Authorize, ForceStart, JobCommand, Submit};
+    use crate::recorded_text::recorded_text;
 
     const JOB: &str = "payout_040226_1201";
 
@@ -194,14 +194,10 @@ mod tests {
     }
 
     fn submit(amount: &str, after: &[&str]) -> JobCommand {
-        let mut datum = vec![0; 16];
-        datum.push(0);
-        datum.extend([0; 12]);
-        datum.extend([4, b'{', b'}']);
         JobCommand::Submit(Submit {
             kind: "plan".parse().unwrap(),
             queue: JobQueue::Default,
-            arguments: Text::take(&mut Reader::new(&datum)).unwrap(),
+            arguments: recorded_text(),
             planned: Some(1),
             run_at: None,
             after: after.iter().map(|id| id.parse().unwrap()).collect(),

@@ -1,19 +1,10 @@
 use std::collections::HashMap;
 
-use sovereign_schemas::avro::Wire as _;
 use sovereign_schemas::events::JobEvent;
 use sovereign_schemas::{ErrorCode, Text, Timestamp};
 
 use super::*;
-
-/// Recorded text: nothing but the guard makes new ones, and these are read back as if it had.
-fn text() -> Text {
-    let mut datum = vec![0; 16];
-    datum.push(0);
-    datum.extend([0; 12]);
-    datum.extend([4, b'{', b'}']);
-    Text::take(&mut sovereign_schemas::avro::Reader::new(&datum)).unwrap()
-}
+use crate::recorded_text::recorded_text as text;
 
 fn at(us: i64) -> Decision {
     Decision::new(

@@ -79,15 +79,15 @@ impl Trade {
 mod tests {
     use std::sync::Arc;
 
-    use sovereign_schemas::avro::{Reader, Wire as _};
     use sovereign_schemas::events::{Side, TradeEvent, Verdict};
-    use sovereign_schemas::{Decimal, DepartmentId, Digest, Text, Timestamp, avro};
+    use sovereign_schemas::{Decimal, DepartmentId, Digest, Timestamp, avro};
 
     use super::super::{
         ApplyPolicy, Authorize, GiveVerdict, Proposal, Propose, TradeCommand, TradeStatus,
     };
     use super::*;
     use crate::approval::{Approval, Giver, Requested};
+    use crate::recorded_text::recorded_text as text;
 
     const TRADE: &str = "trade_eth_040226_1201";
     const APPROVAL: &str = "approval_trade_eth_040226_1201";
@@ -98,15 +98,6 @@ mod tests {
             Timestamp(1_000_000),
             "anna".parse().unwrap(),
         )
-    }
-
-    /// Some sealed text.
-    fn text() -> Text {
-        let mut datum = vec![0; 16];
-        datum.push(0);
-        datum.extend([0; 12]);
-        datum.extend([4, b'{', b'}']);
-        Text::take(&mut Reader::new(&datum)).unwrap()
     }
 
     fn take(trade: &mut Trade, command: TradeCommand) -> TradeEvent {
